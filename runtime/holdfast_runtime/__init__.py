@@ -1,0 +1,1 @@
+"""The Holdfast coordinator: engine, ports, adapters, surfaces and command line."""

@@ -1,0 +1,1 @@
+"""Implementations of the ports. Each module is one outside thing; only `system` touches the real clock and entropy."""

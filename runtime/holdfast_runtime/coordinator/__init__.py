@@ -1,0 +1,1 @@
+"""The asyncio shell around the engine: shard owners, attempts, channels, timers, membership and routing."""

@@ -1,0 +1,1 @@
+"""The serverless front door (a Chalice app); built with the AWS deployment."""

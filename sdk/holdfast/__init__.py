@@ -1,0 +1,1 @@
+"""The Holdfast SDK: what goes into a Lambda package."""
