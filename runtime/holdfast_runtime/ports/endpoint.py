@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from typing import Protocol
 
+from holdfast_runtime.engine.registry import Address, HttpAddress, HttpVersion, InProcessAddress, LambdaAddress
 
-class HttpVersion(Enum):
-    HTTP_1_1 = "HTTP/1.1"
-    HTTP_2 = "HTTP/2.0"  # cleartext: prior knowledge; TLS: ALPN decides
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAddress:
-    """`uri` is absolute, with an optional base path."""
-
-    uri: str
-    http_version: HttpVersion
-    additional_headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class LambdaAddress:
-    """`arn` is qualified (version or alias). `compression` is "zstd" when the manifest announced it, else None."""
-
-    arn: str
-    assume_role_arn: str | None = None
-    compression: str | None = None
-    additional_headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class InProcessAddress:
-    """Handlers loaded into the coordinator's own process under a name (`holdfast dev`)."""
-
-    name: str
-
-
-Address = HttpAddress | LambdaAddress | InProcessAddress
+__all__ = [
+    "Address",
+    "Endpoint",
+    "EndpointFailure",
+    "EndpointRequest",
+    "EndpointResponse",
+    "HttpAddress",
+    "HttpVersion",
+    "InProcessAddress",
+    "LambdaAddress",
+]
 
 
 @dataclass(frozen=True, slots=True)
