@@ -1,1 +1,1 @@
-"""PURE wire core shared by SDK and coordinator: standard library and protobuf only; no await, clock, environment or logger."""
+"""PURE wire core shared by SDK and coordinator: standard library and protobuf; no await, clock, logger."""

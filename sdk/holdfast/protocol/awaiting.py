@@ -1,9 +1,10 @@
 """The tree of awaited results: what an attempt suspended on, and whether that is there yet.
 
-Rules: v5 and v6 send a flat set, which is the one-node tree with combinator UNKNOWN; v7 sends the tree. Outcomes only
-climb `PENDING < SUCCEEDED, FAILED < UNDETERMINED` as results arrive, so a suspension once ready stays ready. Where the
-order of arrival would decide between success and failure the outcome is UNDETERMINED: that wakes at the latest where
-the exact answer would, and waking early is harmless (service protocol §3.6). Nothing here recurses.
+Rules: v5 and v6 send a flat set, which is the one-node tree with combinator UNKNOWN; v7 sends the tree.
+Outcomes only climb `PENDING < SUCCEEDED, FAILED < UNDETERMINED` as results arrive, so a suspension once ready
+stays ready. Where the order of arrival would decide between success and failure the outcome is UNDETERMINED:
+that wakes at the latest where the exact answer would, and waking early is harmless (service protocol §3.6).
+Nothing here recurses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,8 @@ class Awaiting:
             (root,) = stack
         except (TypeError, ValueError) as error:
             raise ProtocolError(
-                f"stored awaited results are unreadable: expected one tree of [combinator, completions, signals, names, "
+                "stored awaited results are unreadable: expected one tree of [combinator, "
+                "completions, signals, names, "
                 f"children] rows, found {len(document)} rows that do not form one ({error})"
             ) from error
         return root
@@ -123,8 +125,8 @@ class Awaiting:
 def from_suspension(message: Suspension, *, version: int) -> Awaiting:
     """What a suspension waits for.
 
-    Nested nodes without any leaf are left out: nothing from outside can resolve them. Raises ProtocolError when
-    nothing at all is awaited, or the tree is deeper than MAX_DEPTH.
+    Nested nodes without any leaf are left out: nothing from outside can resolve them. Raises ProtocolError
+    when nothing at all is awaited, or the tree is deeper than MAX_DEPTH.
     """
     if version >= 7:
         tree = _from_future(message.awaiting_on)
@@ -136,14 +138,15 @@ def from_suspension(message: Suspension, *, version: int) -> Awaiting:
         )
     if not (tree.completions or tree.signals or tree.names or tree.children):
         raise ProtocolError(
-            "the suspension awaits nothing: expected at least one completion id, signal index or signal name; "
+            "the suspension awaits nothing: expected at least one completion id, signal index or "
+            "signal name; "
             "an attempt that waits for nothing must end or fail instead"
         )
     return tree
 
 
 def outcome(tree: Awaiting, resolved: Mapping[Key, Outcome]) -> Outcome:
-    """The outcome of the root, given the leaves resolved since the attempt; anything but PENDING means wake."""
+    """The outcome of the root, given the leaves resolved since parking; all but PENDING mean wake."""
     stack: list[Outcome] = []
     for node in tree.nodes():
         children = _pop(stack, len(node.children))

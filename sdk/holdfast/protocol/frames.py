@@ -1,7 +1,8 @@
 """Framed bytes <-> (type, body): an 8-byte big-endian header (type, flags, length), then the message.
 
-Rules: bodies are kept byte for byte; flags are ignored on receipt, because both answers they ask for exist only on a
-live two-way stream (service protocol §1.2); a length above the limit is refused before anything is buffered for it.
+Rules: bodies are kept byte for byte; flags are ignored on receipt, because both answers they ask for exist
+only on a live two-way stream (service protocol §1.2); a length above the limit is refused before anything is
+buffered for it.
 """
 
 import struct
@@ -77,8 +78,8 @@ class FrameDecoder:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames completed by `data`.
 
-        Raises ProtocolError for an oversized frame; frames completed before it are returned first and the error is
-        raised by the next call.
+        Raises ProtocolError for an oversized frame; frames completed before it are returned first and the
+        error is raised by the next call.
         """
         if self._error is not None:
             raise self._error

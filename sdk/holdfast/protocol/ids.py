@@ -1,8 +1,9 @@
 """Identifiers: parse, format and derive (service protocol §7).
 
-Rules: text is `prefix_1` plus fixed-width digits; base62 digits are those of the bytes read as a *little-endian*
-integer; an invocation id is 24 bytes, partition key then uuid; ids that must be deterministic (workflow runs,
-idempotent requests, children) are pure functions of their coordinates, so the id is the dedupe key.
+Rules: text is `prefix_1` plus fixed-width digits; base62 digits are those of the bytes read as a
+*little-endian* integer; an invocation id is 24 bytes, partition key then uuid; ids that must be deterministic
+(workflow runs, idempotent requests, children) are pure functions of their coordinates, so the id is the
+dedupe key.
 """
 
 import base64
@@ -10,7 +11,7 @@ import binascii
 import struct
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final
 
 from holdfast.protocol.errors import ProtocolError
 
@@ -27,7 +28,7 @@ _PREFIXES: Final = frozenset({"inv", "dp", "sub", "sign", "prom", "part", "node"
 
 
 class IdError(ProtocolError):
-    """A text that is no identifier of the expected kind. `reason` is the short text the HTTP surfaces embed."""
+    """A text that is no identifier of the expected kind; `reason` is what the HTTP surfaces embed."""
 
     def __init__(self, reason: str, text: str, expected: str) -> None:
         super().__init__(
@@ -65,7 +66,7 @@ def base62_decode(digits: str, size: int) -> bytes:
 
 @dataclass(frozen=True, slots=True, order=True)
 class InvocationId:
-    """24 bytes that name an invocation. Equality, hash and order are those of `raw`; `str` gives the text form."""
+    """24 bytes that name an invocation; equality, hash and order are theirs, `str` gives the text form."""
 
     raw: bytes
     partition_key: int = field(init=False, compare=False, repr=False)
@@ -74,7 +75,8 @@ class InvocationId:
     def __post_init__(self) -> None:
         if len(self.raw) != INVOCATION_ID_BYTES:
             raise ProtocolError(
-                f"an invocation id has {INVOCATION_ID_BYTES} bytes, found {len(self.raw)}; pass the id of Start unchanged"
+                f"an invocation id has {INVOCATION_ID_BYTES} bytes, found {len(self.raw)}; pass "
+                "the id of Start unchanged"
             )
         object.__setattr__(self, "partition_key", int.from_bytes(self.raw[:8], "big"))
         object.__setattr__(self, "_text", "")
@@ -112,8 +114,9 @@ class InvocationId:
         return cls(raw)
 
 
-class AwakeableId(NamedTuple):
-    """What an awakeable id names. `legacy`: the `prom_1` form of the old journal; accepted, delivers nothing."""
+@dataclass(frozen=True, slots=True)
+class AwakeableId:
+    """What an awakeable id names; the `legacy` form `prom_1` is accepted and delivers nothing."""
 
     invocation: InvocationId
     index: int
@@ -148,8 +151,8 @@ def idempotent_id(service: str, handler: str, idempotency_key: str, key: str | N
 def child_id(caller: InvocationId, command_index: int, partition_key: int) -> InvocationId:
     """The id of the invocation a call or send starts, the same each time the command is processed.
 
-    uuid = first 16 bytes of SHA-256 over `child,`, the 24 raw bytes of the caller, and the command's index in the
-    caller's journal as u64 big endian. It carries no time.
+    uuid = first 16 bytes of SHA-256 over `child,`, the 24 raw bytes of the caller, and the command's index in
+    the caller's journal as u64 big endian. It carries no time.
     """
     return _derived(partition_key, b"child," + caller.raw + command_index.to_bytes(8, "big"))
 
@@ -160,7 +163,7 @@ def keyed_partition_key(key: str) -> int:
 
 
 def unkeyed_partition_key(service: str, bucket: int) -> int:
-    """The partition key of an invocation of a plain service; `bucket` in 0..511, random or of the idempotency key."""
+    """The partition key of an invocation of a plain service; `bucket` is 0..511."""
     return _xxh3(service.encode() + b"\xffunscoped/service\xff" + bucket.to_bytes(8, "little"))
 
 
@@ -192,15 +195,16 @@ _THREE_WORDS: Final = struct.Struct("<3Q")
 
 
 def random_seed(raw: bytes) -> int:
-    """The seed of an invocation: SipHash-1-3, key (0, 0), over u64 24 little endian and the 24 bytes of the id.
+    """The seed of an invocation: SipHash-1-3, key (0, 0), over u64 24 (little endian) and the id.
 
     Source: service protocol §4.6.
     """
     assert len(raw) == INVOCATION_ID_BYTES
     mask = _MASK
     v0, v1, v2, v3 = 0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573
-    # One round for the length prefix, each word of the id, and the closing word (total length 32 in the top byte);
-    # then three rounds over zero with v2 flipped. The loop body is the round, written out because calls are dear.
+    # One round for the length prefix, each word of the id, and the closing word (total length 32 in the top
+    # byte); then three rounds over zero with v2 flipped. The loop body is the round, written out because
+    # calls are dear.
     for position, word in enumerate((24, *_THREE_WORDS.unpack(raw), 32 << 56, 0, 0, 0)):
         if position == 5:
             v2 ^= 0xFF
@@ -234,7 +238,8 @@ def parse_awakeable_id(text: str) -> AwakeableId:
     expected = "sign_1 and 38 base64url digits"
     legacy = text.startswith("prom_")
     digits = _payload(text, "prom" if legacy else "sign", expected)
-    # The reference tries both forms and reports the second failure, hence the odd reason for a short `sign_1`.
+    # The reference tries both forms and reports the second failure, hence the odd reason for a short
+    # `sign_1`.
     if len(digits) != 38:
         raise IdError("bad length" if legacy else "id doesn't match the expected type", text, expected)
     try:

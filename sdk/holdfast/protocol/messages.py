@@ -1,8 +1,9 @@
 """Message types, parsing, and the hand-written encoders of what the coordinator sends most.
 
-Rules: every type id of service protocol §1.3 has a name; `parse` checks what the peer must have sent, so that readers
-need not; an empty Value or Void is written, because its presence is the information; content is the last field of a
-notification and of the input, so that a stored content can follow its prefix without being in memory.
+Rules: every type id of service protocol §1.3 has a name; `parse` checks what the peer must have sent, so that
+readers need not; an empty Value or Void is written, because its presence is the information; content is the
+last field of a notification and of the input, so that a stored content can follow its prefix without being in
+memory.
 """
 
 from collections.abc import Iterable
@@ -233,8 +234,8 @@ def is_notification(type: int) -> bool:
 def parse(type: int, body: bytes, *, version: int = 6) -> Message:
     """The message of a frame, checked for the pieces it must have.
 
-    Raises ProtocolError for an unknown type id, undecodable bytes and a missing or forbidden piece. What depends on
-    other messages or on the target (service protocol §3.4) is not checked here.
+    Raises ProtocolError for an unknown type id, undecodable bytes and a missing or forbidden piece. What
+    depends on other messages or on the target (service protocol §3.4) is not checked here.
     """
     message_class = _CLASSES.get(type)
     if message_class is None:
@@ -246,7 +247,8 @@ def parse(type: int, body: bytes, *, version: int = 6) -> Message:
         message = message_class.FromString(body)
     except (DecodeError, RecursionError) as error:
         raise ProtocolError(
-            f"{_name(type)}: expected a protobuf message, found {len(body)} bytes that do not decode ({error}); "
+            f"{_name(type)}: expected a protobuf message, found {len(body)} bytes that do not "
+            f"decode ({error}); "
             "check the encoder and that the body was not altered on the way"
         ) from error
     for oneof in _REQUIRED_ONEOFS.get(type, ()):
@@ -286,7 +288,8 @@ def _check_notification(type: int, message: Notification) -> None:
 def _missing(type: int, message: Message, oneof: str) -> ProtocolError:
     members = ", ".join(field.name for field in message.DESCRIPTOR.oneofs_by_name[oneof].fields)
     return ProtocolError(
-        f"{_name(type)}: expected one of {members}, found none; an empty message must be written, its presence counts"
+        f"{_name(type)}: expected one of {members}, found none; an empty message must be written, "
+        "its presence counts"
     )
 
 
@@ -294,8 +297,9 @@ def _name(type: int) -> str:
     return f"{MessageType(type).name} (0x{type:04x})"
 
 
-# ---- Encoders. By hand, because notifications are most of what a coordinator sends, and because a prefix must be
-# ---- computable without its content. Fields ascend, as in the reference encoders, so bytes are comparable.
+# ---- Encoders. By hand, because notifications are most of what a coordinator sends, and because a prefix
+# ---- must be computable without its content. Fields ascend, as in the reference encoders, so bytes are
+# ---- comparable.
 
 _TAG_VOID: Final = b"\x22"  # field 4, length-delimited
 _TAG_VALUE: Final = b"\x2a"  # field 5

@@ -19,7 +19,7 @@ def content_type(version: int) -> str:
 
 
 def parse_content_type(text: str) -> int | None:
-    """The version a content type names, whether spoken or not; None when it is not an invocation content type.
+    """The version an invocation content type names, whether spoken or not; None for any other type.
 
     Letter case and parameters (`; charset=...`) do not matter.
     """
