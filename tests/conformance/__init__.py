@@ -1,0 +1,1 @@
+"""The official SDKs against a running server, driven through its ingress and admin APIs."""
