@@ -175,7 +175,8 @@ RESULTS: Final[dict[int, frozenset[str]]] = {
     MessageType.SIGNAL_NOTIFICATION: _ANY_RESULT,
 }
 
-_CLASSES: Final[dict[int, type[Message]]] = {
+# What a body decodes to.
+CLASSES: Final[dict[int, type[Message]]] = {
     MessageType.START: Start,
     MessageType.SUSPENSION: Suspension,
     MessageType.ERROR: Error,
@@ -237,7 +238,7 @@ def parse(type: int, body: bytes, *, version: int = 6) -> Message:
     Raises ProtocolError for an unknown type id, undecodable bytes and a missing or forbidden piece. What
     depends on other messages or on the target (service protocol §3.4) is not checked here.
     """
-    message_class = _CLASSES.get(type)
+    message_class = CLASSES.get(type)
     if message_class is None:
         raise ProtocolError(
             f"unknown message type 0x{type:04x}: expected an id of protocol version {version}; "
