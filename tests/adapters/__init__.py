@@ -1,0 +1,1 @@
+"""The adapters against real peers: servers on loopback, official SDKs, Lambda runtime processes."""
