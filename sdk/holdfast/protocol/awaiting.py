@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias
 from holdfast.protocol.errors import ProtocolError
 from holdfast.protocol.messages import Future, Notification, Suspension
 
-MAX_DEPTH: Final = 1000  # what the reference server allows
+# What the reference server allows. On the wire protobuf stops at 100 levels, a ProtocolError of `parse`.
+MAX_DEPTH: Final = 1000
 
 # ("c", completion id) | ("s", signal index) | ("n", signal name)
 Key: TypeAlias = tuple[str, int | str]

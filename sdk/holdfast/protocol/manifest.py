@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from math import isfinite
 from typing import Any, Final
 
 from holdfast.protocol.errors import ProtocolError
@@ -189,7 +190,7 @@ def parse_manifest(document: bytes | str | Mapping[str, Any]) -> EndpointManifes
     if isinstance(document, bytes | str):
         try:
             document = json.loads(document)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _undecodable(f"expected a JSON object, found {error}") from error
     endpoint = _object(document, "the manifest")
     if "protocolMode" not in endpoint or endpoint["protocolMode"] is None:
@@ -334,7 +335,7 @@ def _value(value: Any, kind: str, where: str) -> Any:
             return value
         case "count", float() if value >= 0 and value.is_integer():
             return int(value)
-        case "number", int() | float() if not isinstance(value, bool):
+        case "number", int() | float() if not isinstance(value, bool) and isfinite(value):
             return float(value)
         case "strings", dict() if all(isinstance(item, str) for item in value.values()):
             return dict(value)
