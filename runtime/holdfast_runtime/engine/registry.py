@@ -140,3 +140,14 @@ class RegistryView:
 
 
 EMPTY: Final = RegistryView(0, {}, {})
+
+
+def retention_of(handler: HandlerRevision, idempotency_key: str | None) -> tuple[int, int]:
+    """(completion, journal) retention in ms of a new invocation (service protocol §6.7)."""
+    if handler.kind is HandlerKind.RUN:
+        completion = handler.workflow_retention_ms
+    elif idempotency_key is not None:
+        completion = handler.idempotency_retention_ms
+    else:
+        return handler.journal_retention_ms, handler.journal_retention_ms
+    return completion, min(completion, handler.journal_retention_ms)

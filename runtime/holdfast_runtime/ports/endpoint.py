@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from holdfast_runtime.engine.registry import Address, HttpAddress, HttpVersion, InProcessAddress, LambdaAddress
+from holdfast_runtime.engine.registry import (
+    Address,
+    HttpAddress,
+    HttpVersion,
+    InProcessAddress,
+    LambdaAddress,
+)
 
 __all__ = [
     "Address",
@@ -67,6 +73,8 @@ class EndpointFailure(Exception):
 class Endpoint(Protocol):
     """One transport. `timeout_s` bounds the whole exchange; when it is over, the request is aborted and EndpointFailure raised."""
 
-    async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse: ...
+    async def request(
+        self, address: Address, request: EndpointRequest, *, timeout_s: float
+    ) -> EndpointResponse: ...
 
     async def close(self) -> None: ...

@@ -1,0 +1,92 @@
+"""An invocation gets its result: everything that follows from it happens in the same transition (invariant I2, storage design §6 Finish)."""
+
+from __future__ import annotations
+
+from holdfast.protocol import messages
+from holdfast.protocol.messages import MessageType
+from holdfast_runtime.engine import journal, listing, model, object_queue, outbox, recent, timers
+from holdfast_runtime.engine.effects import Answer
+from holdfast_runtime.engine.lifecycle import Change, next_status
+from holdfast_runtime.engine.model import Document, Status
+from holdfast_runtime.engine.payload import Result, entry_type, failure
+from holdfast_runtime.engine.registry import HandlerKind
+from holdfast_runtime.engine.transaction import Transaction
+
+EXPIRE = "x"  # timer kind: the retention of a workflow's run is over
+
+
+def finish(tx: Transaction, invocation: str, document: Document, result: Result, *, retain: bool = True) -> None:
+    """Store the result, tell everybody who waits, release the key, start the retention."""
+    page_id = model.invocation_page(invocation)
+    status = Status(document[model.STATUS])
+    next_status(status, Change.END)
+    service, _, key, kind = document[model.TARGET]
+    if status is Status.RUNNING:
+        tx.delete(model.active_page(tx.shard, invocation), (invocation,))
+        tx.overtake(invocation)
+    sinks = list(document[model.SINKS].values())
+    retention = document[model.RETENTION] if retain else 0
+    listing.unlist(tx, invocation, document)
+    if retention > 0:
+        expires_at = tx.now + retention
+        fields = {
+            model.STATUS: int(Status.DONE),
+            model.RESULT: result,
+            model.COMPLETED_AT: tx.now,
+            model.MODIFIED_AT: tx.now,
+            model.EXPIRES_AT: expires_at,
+            model.AWAITING: None,
+            model.RESOLVED: None,
+            model.RETRY: None,
+        }
+        tx.merge(page_id, fields)
+        listing.list_finished(tx, invocation, document, failed=result[0] == "f", expires_at=expires_at)
+        if kind == HandlerKind.RUN.value:
+            timers.add(tx, invocation, completion_id=0, at=expires_at, kind=EXPIRE)
+    else:
+        recent.remember(tx, invocation, result)
+        drop_pages(tx, invocation, document)
+        if kind == HandlerKind.RUN.value and status not in (Status.SCHEDULED, Status.QUEUED):
+            object_queue.drop_key(tx, service, key)
+    tx.after(Answer(invocation, result))
+    if kind == HandlerKind.EXCLUSIVE.value:
+        object_queue.leave(tx, service, key, invocation)
+    for caller, completion_id, type_ in sinks:
+        outbox.send(tx, {"m": "c", "id": caller, "cid": completion_id, "t": type_, "r": result})
+
+
+def drop_pages(tx: Transaction, invocation: str, document: Document) -> None:
+    """Forget the invocation and its journal."""
+    for page_id in journal.page_ids(invocation, document):
+        tx.overwritten(page_id)
+        tx.drop(page_id)
+    tx.drop(model.invocation_page(invocation))
+
+
+def forget(tx: Transaction, invocation: str, document: Document) -> None:
+    """Purge or expiry of a finished invocation; with a workflow's run go its state and promises (service protocol §6.7)."""
+    service, _, key, kind = document[model.TARGET]
+    drop_pages(tx, invocation, document)
+    if kind == HandlerKind.RUN.value:
+        object_queue.drop_key(tx, service, key)
+
+
+def kill(tx: Transaction, invocation: str, document: Document) -> None:
+    """End it without its code, and every invocation it started, recursively (service protocol §3.11).
+
+    The children's kills always go through the outbox: a tree of any size is cut into transitions of bounded size.
+    """
+    children = []
+    for _, entry in journal.entries(tx, invocation, document):
+        if entry_type(entry) == MessageType.CALL_INVOCATION_ID_COMPLETION:
+            children.append(child_of(entry))
+    finish(tx, invocation, document, failure(409, "killed"))
+    for child in children:
+        outbox.enqueue(tx, {"m": "k", "id": child}, model.shard_of(child, tx.shards))
+
+
+def child_of(entry: object) -> str:
+    """The invocation id in a CallInvocationIdCompletion frame."""
+    assert isinstance(entry, bytes)
+    message = messages.parse(MessageType.CALL_INVOCATION_ID_COMPLETION, entry[8:])
+    return str(message.invocation_id)  # type: ignore[attr-defined]

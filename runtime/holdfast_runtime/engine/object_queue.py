@@ -1,0 +1,141 @@
+"""Who may enter a virtual object: one exclusive invocation per key, first come first served, the key held until the invocation ends (I4).
+
+Shared handlers skip this queue: they only read, so letting them in cannot reorder writes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdfast_runtime.engine import lifecycle, model
+from holdfast_runtime.engine.effects import StartAttempt
+from holdfast_runtime.engine.lifecycle import Change
+from holdfast_runtime.engine.model import Document
+from holdfast_runtime.engine.transaction import Transaction
+
+
+def new_key() -> Document:
+    return {
+        model.STATE: {},
+        model.STATE_BYTES: 0,
+        model.SPILLED: {},
+        model.PROMISES: {},
+        model.PROMISES_SPILLED: {},
+        model.QUEUE: {},
+    }
+
+
+def key_document(tx: Transaction, page_id: str) -> Document:
+    """The key's page, created when it does not exist."""
+    document = tx.get(page_id)
+    if document is None:
+        document = new_key()
+        tx.put(page_id, (), document)
+    return document
+
+
+def enter(tx: Transaction, service: str, key: str, invocation: str) -> bool:
+    """True: the invocation holds the key now. False: it waits in the queue."""
+    page_id = model.key_page(service, key)
+    document = key_document(tx, page_id)
+    if document.get(model.LOCK) is None:
+        tx.merge(page_id, {model.LOCK: invocation})
+        return True
+    head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
+    # Entries leave in order, so those of the key's own page are always older than those of the queue pages.
+    if tail - head < model.QUEUE_PAGE and (tail == head or tail - 1 in document[model.QUEUE]):
+        tx.put(page_id, (model.QUEUE, tail), invocation)
+    else:
+        overflow = model.queue_page(service, key, tail // model.QUEUE_PAGE)
+        tx.get(overflow)
+        tx.put(overflow, (tail,), invocation)
+    tx.merge(page_id, {model.HEAD: head, model.TAIL: tail + 1})
+    return False
+
+
+def leave(tx: Transaction, service: str, key: str, invocation: str) -> None:
+    """The invocation is over: pass the key on if it held it, else take it out of the queue. Decided by the lock, never by status."""
+    page_id = model.key_page(service, key)
+    document = tx.get(page_id)
+    if document is None:
+        return
+    if document.get(model.LOCK) != invocation:
+        _remove(tx, service, key, document, invocation)
+        return
+    while True:
+        following = _pop(tx, service, key, document)
+        if following is None:
+            tx.merge(page_id, {model.LOCK: None})
+            drop_if_empty(tx, page_id, document)
+            return
+        next_document = tx.get(model.invocation_page(following))
+        if next_document is None:
+            continue
+        tx.merge(page_id, {model.LOCK: following})
+        lifecycle.move(tx, following, next_document, Change.START, **{model.STARTED_AT: tx.now})
+        tx.after(StartAttempt(following))
+        return
+
+
+def drop_if_empty(tx: Transaction, page_id: str, document: Document) -> None:
+    """A key without holder, queue, state and promises needs no page."""
+    if document.get(model.LOCK) is None and document.get(model.HEAD, 0) == document.get(model.TAIL, 0):
+        fields = (model.STATE, model.SPILLED, model.PROMISES, model.PROMISES_SPILLED)
+        if not any(document[field] for field in fields):
+            tx.drop(page_id)
+
+
+def drop_key(tx: Transaction, service: str, key: str) -> None:
+    """Forget state and promises of a workflow's key."""
+    page_id = model.key_page(service, key)
+    document = tx.get(page_id)
+    if document is None:
+        return
+    spilled = [model.state_page(service, key, name) for name in document[model.SPILLED]]
+    spilled += [model.promise_page(service, key, name) for name in document[model.PROMISES_SPILLED]]
+    for extra in spilled:
+        tx.overwritten(extra)
+        tx.drop(extra)
+    tx.drop(page_id)
+
+
+def _pop(tx: Transaction, service: str, key: str, document: Document) -> str | None:
+    page_id = model.key_page(service, key)
+    head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
+    while head < tail:
+        found: str | None = document[model.QUEUE].get(head)
+        if found is not None:
+            tx.delete(page_id, (model.QUEUE, head))
+        else:
+            found = _pop_overflow(tx, service, key, head)
+        head += 1
+        tx.merge(page_id, {model.HEAD: head})
+        if found is not None:
+            return found
+    return None
+
+
+def _pop_overflow(tx: Transaction, service: str, key: str, number: int) -> str | None:
+    overflow = model.queue_page(service, key, number // model.QUEUE_PAGE)
+    entries: dict[int, Any] = tx.get(overflow) or {}
+    found: str | None = entries.get(number)
+    if found is not None:
+        tx.delete(overflow, (number,))
+    if not entries:
+        tx.drop(overflow)
+    return found
+
+
+def _remove(tx: Transaction, service: str, key: str, document: Document, invocation: str) -> None:
+    """Take a waiting invocation out; its number stays as a gap that `_pop` passes over."""
+    for number, waiting in document[model.QUEUE].items():
+        if waiting == invocation:
+            tx.delete(model.key_page(service, key), (model.QUEUE, number))
+            return
+    head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
+    for page_number in range(head // model.QUEUE_PAGE, tail // model.QUEUE_PAGE + 1):
+        overflow = model.queue_page(service, key, page_number)
+        for number, waiting in (tx.get(overflow) or {}).items():
+            if waiting == invocation:
+                tx.delete(overflow, (number,))
+                return

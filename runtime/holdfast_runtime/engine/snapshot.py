@@ -1,0 +1,141 @@
+"""What one attempt is given: Start, the journal so far, and where it goes (service protocol §4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from holdfast.protocol import frames, ids, versions
+from holdfast.protocol.ids import InvocationId
+from holdfast.protocol.messages import MessageType, Start
+from holdfast_runtime.engine import journal, model
+from holdfast_runtime.engine.commands import state
+from holdfast_runtime.engine.payload import BlobRef, Entry, Payload, blob_refs, materialize
+from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision
+from holdfast_runtime.engine.retry import handler_of
+from holdfast_runtime.engine.transaction import Transaction
+
+EAGER_STATE_BYTES = 256 * 1024  # the map is sent with every attempt; service protocol §4.3 leaves the limit to us
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """lsn: the last batch that changed anything in it; the request may leave only when that is durable (storage design §6 Attempt)."""
+
+    invocation: str
+    deployment: Deployment
+    version: int
+    path: str
+    headers: dict[str, str]
+    known: int
+    lsn: int
+    abort_timeout_ms: int
+    start: Start
+    entries: list[Entry]
+    state: list[tuple[str, Payload]]
+
+    def blobs(self) -> list[BlobRef]:
+        return blob_refs([*self.entries, *(value for _, value in self.state)])
+
+    def body(self, contents: dict[str, bytes]) -> bytes:
+        """The request body; `contents` holds every blob of `blobs()`."""
+        for name, value in self.state:
+            self.start.state_map.add(key=name.encode(), value=materialize(value, contents))
+        head = frames.encode(MessageType.START, self.start.SerializeToString())
+        return head + b"".join([entry if isinstance(entry, bytes) else materialize(entry, contents) for entry in self.entries])
+
+
+class Unservable(Exception):
+    """No deployment can take this attempt: unknown service, or the pinned deployment was removed. Retried like a failed attempt."""
+
+    def __init__(self, message: str, error_code: str) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+
+
+def snapshot(tx: Transaction, invocation: str) -> Snapshot | None:
+    """What the next attempt of a running invocation is given; None when it is not running any more. Raises NeedPages, Unservable."""
+    page_id = model.invocation_page(invocation)
+    document = tx.get(page_id)
+    if document is None or document[model.STATUS] != model.Status.RUNNING:
+        return None
+    service, handler, key, kind = document[model.TARGET]
+    deployment = _deployment(tx, document, service)
+    revision = handler_of(tx.registry, service, handler, deployment.id)
+    entries = [entry for _, entry in journal.entries(tx, invocation, document)]
+    values, complete = _state(tx, service, key, kind, revision)
+    read = [page_id, *journal.page_ids(invocation, document)]
+    if key is not None:
+        read += [model.key_page(service, key), *(model.state_page(service, key, name) for name, _ in values)]
+    lsn = max(tx.pages[page].lsn for page in read if page in tx.pages)
+    version = document.get(model.VERSION) or deployment.protocol_version
+    return Snapshot(
+        invocation=invocation,
+        deployment=deployment,
+        version=version,
+        path=f"/invoke/{service}/{handler}",
+        headers=_headers(invocation, version, key),
+        known=len(entries),
+        lsn=lsn,
+        abort_timeout_ms=revision.abort_timeout_ms if revision is not None else 600_000,
+        start=_start(tx, invocation, document, len(entries), partial=key is None or not complete),
+        entries=entries,
+        state=values,
+    )
+
+
+def _deployment(tx: Transaction, document: dict[Any, Any], service: str) -> Deployment:
+    pinned = document.get(model.DEPLOYMENT)
+    if pinned is not None:
+        found = tx.registry.deployments.get(pinned)
+        if found is None:
+            raise Unservable(
+                f"the deployment {pinned} that this invocation is pinned to was removed; register its code again and resume",
+                "RT0011",
+            )
+        return found
+    latest = tx.registry.deployment_of(service)
+    if latest is None:
+        raise Unservable(f"no deployment serves {service}; register one", "RT0011")
+    return latest
+
+
+def _state(
+    tx: Transaction, service: str, key: str | None, kind: str, revision: HandlerRevision | None
+) -> tuple[list[tuple[str, Payload]], bool]:
+    if key is None or kind == HandlerKind.SERVICE.value:
+        return [], False
+    if revision is not None and revision.lazy_state:
+        return [], False
+    return state.read_all(tx, service, key, limit=EAGER_STATE_BYTES)
+
+
+def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: int, *, partial: bool) -> Start:
+    raw, seed = _identity(invocation)
+    retry = document.get(model.RETRY) or (0, 0)
+    return Start(
+        id=raw,
+        debug_id=invocation,
+        known_entries=known,
+        partial_state=partial,
+        key=document[model.TARGET][2] or "",
+        retry_count_since_last_stored_entry=retry[1],
+        duration_since_last_stored_entry=max(0, tx.now - document[model.APPENDED_AT]),
+        random_seed=seed,
+    )
+
+
+@lru_cache(maxsize=8192)
+def _identity(invocation: str) -> tuple[bytes, int]:
+    raw = InvocationId.parse(invocation).raw
+    return raw, ids.random_seed(raw)
+
+
+def _headers(invocation: str, version: int, key: str | None) -> dict[str, str]:
+    content_type = versions.content_type(version)
+    headers = {"content-type": content_type, "accept": content_type, "x-restate-invocation-id": invocation}
+    if key is not None:
+        headers["x-restate-service-key"] = quote(key, safe="")
+    return headers
