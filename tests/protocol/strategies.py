@@ -15,11 +15,7 @@ frames = st.builds(Frame, st.integers(0, 0xFFFF), st.binary(max_size=40))
 invocations = st.binary(min_size=24, max_size=24).map(InvocationId.from_raw)
 known_types = st.sampled_from(MessageType).map(int)
 value_notifications = st.sampled_from(
-    sorted(
-        kind
-        for kind, results in RESULTS.items()
-        if "value" in results and kind != MessageType.SIGNAL_NOTIFICATION
-    )
+    sorted(kind for kind, results in RESULTS.items() if "value" in results and kind != MessageType.SIGNAL_NOTIFICATION)
 ).map(int)
 
 _completions = st.integers(1, 4)
@@ -38,9 +34,7 @@ def _node(children: st.SearchStrategy[tuple[Awaiting, ...]]) -> st.SearchStrateg
     )
 
 
-trees = st.recursive(
-    _node(st.just(())), lambda node: _node(st.lists(node, max_size=3).map(tuple)), max_leaves=8
-)
+trees = st.recursive(_node(st.just(())), lambda node: _node(st.lists(node, max_size=3).map(tuple)), max_leaves=8)
 keys: st.SearchStrategy[Key] = st.one_of(
     st.tuples(st.just("c"), _completions), st.tuples(st.just("s"), _signals), st.tuples(st.just("n"), _names)
 )

@@ -95,9 +95,7 @@ TABLE = [
 @pytest.mark.parametrize(("combinator", "children", "expected"), TABLE)
 def test_the_table(combinator: Combinator, children: tuple[Outcome, ...], expected: Outcome) -> None:
     leaves = Awaiting((1, 2), combinator=combinator)
-    nested = Awaiting(
-        (), (), (), (Awaiting((1,), combinator=FIRST), Awaiting((2,), combinator=ALL_SUCCESS)), combinator
-    )
+    nested = Awaiting((), (), (), (Awaiting((1,), combinator=FIRST), Awaiting((2,), combinator=ALL_SUCCESS)), combinator)
     for order in itertools.permutations(children):
         known: dict[Key, Outcome] = {("c", id): result for id, result in zip((1, 2), order, strict=True)}
         assert outcome(leaves, known) is expected
@@ -126,9 +124,7 @@ def test_flat_suspensions_are_one_unknown_node(version: int) -> None:
 def test_the_nested_example() -> None:
     """Service protocol §8.4: all of (sleep, race of awakeable and sleep), beside cancel."""
     race = Future(waiting_completions=[2], waiting_signals=[17], combinator_type=Future.FIRST_COMPLETED)
-    both = Future(
-        waiting_completions=[1], nested_futures=[race], combinator_type=Future.ALL_SUCCEEDED_OR_FIRST_FAILED
-    )
+    both = Future(waiting_completions=[1], nested_futures=[race], combinator_type=Future.ALL_SUCCEEDED_OR_FIRST_FAILED)
     root = Future(waiting_signals=[1], nested_futures=[both], combinator_type=Future.FIRST_COMPLETED)
     tree = from_suspension(Suspension(awaiting_on=root), version=7)
     assert outcome(tree, {("c", 1): S}) is P

@@ -114,9 +114,7 @@ def test_random_ids_carry_partition_and_time(partition_key: int, now_ms: int, ra
 
 
 @given(invocations, st.integers(0, 2**32), uint64)
-def test_a_child_id_is_a_function_of_caller_and_command(
-    caller: InvocationId, index: int, partition_key: int
-) -> None:
+def test_a_child_id_is_a_function_of_caller_and_command(caller: InvocationId, index: int, partition_key: int) -> None:
     child = ids.child_id(caller, index, partition_key)
     assert child == ids.child_id(caller, index, partition_key)
     assert child.partition_key == partition_key

@@ -44,9 +44,7 @@ def endpoint(*services: dict[str, Any], **members: Any) -> dict[str, Any]:
     return document | members
 
 
-def service(
-    *handlers: dict[str, Any], ty: str = "SERVICE", name: str = "Orders", **members: Any
-) -> dict[str, Any]:
+def service(*handlers: dict[str, Any], ty: str = "SERVICE", name: str = "Orders", **members: Any) -> dict[str, Any]:
     return {"name": name, "ty": ty, "handlers": list(handlers), **members}
 
 
@@ -85,17 +83,11 @@ FULL = EndpointManifest(
                 HandlerManifest(
                     name="run",
                     type=HandlerType.WORKFLOW,
-                    input=InputRule(
-                        required=True, content_type="application/*", json_schema={"type": "string"}
-                    ),
-                    output=OutputRule(
-                        content_type="text/plain; charset=utf-8", set_content_type_if_empty=True
-                    ),
+                    input=InputRule(required=True, content_type="application/*", json_schema={"type": "string"}),
+                    output=OutputRule(content_type="text/plain; charset=utf-8", set_content_type_if_empty=True),
                     workflow_completion_retention_ms=7,
                 ),
-                HandlerManifest(
-                    name="status", type=HandlerType.SHARED, input=InputRule(), enable_lazy_state=True
-                ),
+                HandlerManifest(name="status", type=HandlerType.SHARED, input=InputRule(), enable_lazy_state=True),
             ),
         ),
     ),
@@ -267,11 +259,7 @@ def test_an_option_needs_the_version_that_brought_it(options: dict[str, Any], ne
         protocol_mode=ProtocolMode.REQUEST_RESPONSE,
         min_protocol_version=5,
         max_protocol_version=6,
-        services=(
-            ServiceManifest(
-                name="Orders", type=ServiceType.SERVICE, handlers=(HandlerManifest(name="place", **options),)
-            ),
-        ),
+        services=(ServiceManifest(name="Orders", type=ServiceType.SERVICE, handlers=(HandlerManifest(name="place", **options),)),),
         lambda_compression="zstd",
     )
     for version in range(1, 5):

@@ -1,6 +1,7 @@
 """Messages: parsing refuses exactly what it must, and the hand-written encoders equal protobuf's."""
 
 import itertools
+from typing import Any
 
 import pytest
 from google.protobuf.message import Message
@@ -58,21 +59,21 @@ def test_any_bytes_parse_or_raise_protocol_error(type: int, body: bytes, version
 
 
 @given(uint32, results)
-def test_notifications_equal_protobuf(completion_id: int, result: tuple[str, object, object]) -> None:
+def test_notifications_equal_protobuf(completion_id: int, result: tuple[str, Any, Any]) -> None:
     name, argument, field = result
     expected = Notification(completion_id=completion_id, **{name: field})
-    frame = notification(MessageType.CALL_COMPLETION, completion_id, **{name: argument})  # type: ignore[arg-type]
+    frame = notification(MessageType.CALL_COMPLETION, completion_id, **{name: argument})
     assert frame == encode(MessageType.CALL_COMPLETION, expected.SerializeToString())
 
 
 @given(uint32 | text, results)
-def test_signals_equal_protobuf(signal: int | str, result: tuple[str, object, object]) -> None:
+def test_signals_equal_protobuf(signal: int | str, result: tuple[str, Any, Any]) -> None:
     name, argument, field = result
     if name not in RESULTS[SIGNAL]:
         return
-    identity = {"idx" if isinstance(signal, int) else "name": signal}
+    identity: dict[str, Any] = {"idx" if isinstance(signal, int) else "name": signal}
     expected = Notification(**identity, **{name: field})
-    frame = signal_notification(**identity, **{name: argument})  # type: ignore[arg-type]
+    frame = signal_notification(**identity, **{name: argument})
     assert frame == encode(SIGNAL, expected.SerializeToString())
 
 
@@ -88,16 +89,14 @@ def test_prefix_and_content_equal_the_notification(type: int, completion_id: int
 
 @given(uint32 | text, contents)
 def test_prefix_and_content_equal_the_signal(signal: int | str, content: bytes) -> None:
-    identity = {"idx" if isinstance(signal, int) else "name": signal}
-    whole = signal_notification(**identity, value=content)  # type: ignore[arg-type]
+    identity: dict[str, Any] = {"idx" if isinstance(signal, int) else "name": signal}
+    whole = signal_notification(**identity, value=content)
     assert value_prefix(SIGNAL, signal, len(content)) + content == whole
 
 
 @given(st.lists(st.tuples(text, text), max_size=4), contents)
 def test_prefix_and_content_equal_the_input(headers: list[tuple[str, str]], content: bytes) -> None:
-    expected = InputCommand(
-        headers=[Header(key=key, value=value) for key, value in headers], value=Value(content=content)
-    )
+    expected = InputCommand(headers=[Header(key=key, value=value) for key, value in headers], value=Value(content=content))
     whole = encode(MessageType.INPUT_COMMAND, expected.SerializeToString())
     assert input_prefix(headers, len(content)) + content == whole == input_command(headers, content)
 
@@ -117,21 +116,19 @@ def test_presence_is_written() -> None:
     assert notification(MessageType.CALL_COMPLETION, 2, value=b"").hex() == "800d00000000000408022a00"
     assert signal_notification(idx=1, void=True).hex() == "fbff00000000000410012200"
     assert input_command([], b"").hex() == "04000000000000027200"
-    assert notification(MessageType.GET_LAZY_STATE_KEYS_COMPLETION, 1, state_keys=[]).endswith(
-        b"\x8a\x01\x00"
-    )
+    assert notification(MessageType.GET_LAZY_STATE_KEYS_COMPLETION, 1, state_keys=[]).endswith(b"\x8a\x01\x00")
 
 
 @pytest.mark.parametrize("given", [{}, {"value": b"", "void": True}, {"void": True, "state_keys": []}])
-def test_a_notification_has_exactly_one_result(given: dict[str, object]) -> None:
+def test_a_notification_has_exactly_one_result(given: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
-        notification(MessageType.CALL_COMPLETION, 1, **given)  # type: ignore[arg-type]
+        notification(MessageType.CALL_COMPLETION, 1, **given)
 
 
 @pytest.mark.parametrize("given", [{}, {"idx": 1, "name": "x"}])
-def test_a_signal_has_exactly_one_identity(given: dict[str, object]) -> None:
+def test_a_signal_has_exactly_one_identity(given: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
-        signal_notification(void=True, **given)  # type: ignore[arg-type]
+        signal_notification(void=True, **given)
 
 
 def test_every_type_has_a_class_and_a_range() -> None:
@@ -195,7 +192,7 @@ def test_an_absurdly_nested_tree_is_refused_not_a_crash() -> None:
 
 
 def test_every_notification_accepts_exactly_its_results() -> None:
-    made = {
+    made: dict[str, Any] = {
         "void": Void(),
         "value": Value(),
         "failure": Failure(),
@@ -203,8 +200,8 @@ def test_every_notification_accepts_exactly_its_results() -> None:
         "state_keys": StateKeys(),
     }
     for (type, allowed), result in itertools.product(RESULTS.items(), made):
-        identity = {"idx": 17} if type == SIGNAL else {"completion_id": 1}
-        body = Notification(**identity, **{result: made[result]}).SerializeToString()  # type: ignore[arg-type]
+        identity: dict[str, Any] = {"idx": 17} if type == SIGNAL else {"completion_id": 1}
+        body = Notification(**identity, **{result: made[result]}).SerializeToString()
         if result in allowed:
             assert parse(type, body)
         else:

@@ -46,7 +46,7 @@ def raw(frame: Frame) -> bytes:
     return encode(frame.type, frame.body)
 
 
-def split(data: bytes) -> Iterator[Frame]:
+def split(data: bytes | bytearray | memoryview) -> Iterator[Frame]:
     """Yield every complete frame in order, then raise ProtocolError if a torn or oversized frame is left.
 
     Lazy on purpose: what came before a torn frame stays valid and is processed (service protocol §3.2).
