@@ -1,1 +1,1 @@
-"""Implementations of the ports. Each module is one outside thing; only `system` touches the real clock and entropy."""
+"""Implementations of the ports, one outside thing each; only `system` touches the real clock and entropy."""
