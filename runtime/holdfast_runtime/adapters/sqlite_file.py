@@ -156,9 +156,10 @@ def open_database(path: Path, shards: int) -> sqlite3.Connection:
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StoreBroken(f"store {path}: its file system cannot hold a WAL; choose a path on a local disk")
-        # A read-only file opens without complaint: ask for the write lock now rather than at the first write.
+        # A read-only file opens, and even begins a transaction, without complaint: only a write shows it.
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("COMMIT")
+        connection.execute("UPDATE shards SET pruned = pruned WHERE shard = 0")
+        connection.execute("ROLLBACK")
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()

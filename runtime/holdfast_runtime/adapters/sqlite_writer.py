@@ -187,7 +187,8 @@ class Writer:
 
     def _gravestone(self, row_id: int) -> Row:
         """A deleted position is not free: an owner that comes much too late must learn that it is overtaken."""
-        epoch = self._connection.execute("SELECT epoch FROM shards WHERE shard = ?", (row_id >> POSITION_BITS,)).fetchone()[0]
+        shard = (row_id >> POSITION_BITS,)
+        (epoch,) = self._connection.execute("SELECT epoch FROM shards WHERE shard = ?", shard).fetchone()
         return (row_id, epoch, b"", row_id & POSITION_MASK, 0, 1, b"")
 
     def _roll_back(self) -> None:
@@ -197,7 +198,11 @@ class Writer:
                 self._connection.execute("ROLLBACK")
 
     def _explain(self, error: Exception) -> Exception:
-        return failure(self._path, error) if isinstance(error, sqlite3.Error) else error
+        if not isinstance(error, sqlite3.Error):
+            return error
+        explained = failure(self._path, error)
+        explained.__cause__ = error
+        return explained
 
     def _tell(self, function: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed without closing the store: nobody waits
