@@ -21,11 +21,11 @@ POLL_S: Final = 0.02
 
 
 def until(look: Callable[[], T | None], what: str = "the expected state") -> T:
-    """Ask again until the answer is neither None nor false, and give it back."""
+    """Ask again until the answer is neither nothing nor false nor zero, and give it back."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {PATIENCE_S:.0f} s for {what}, last answer: {found!r}")
@@ -89,9 +89,7 @@ class Deployment:
 
     def call(self, path: str, body: Any = None, **headers: str) -> httpx.Response:
         """POST and wait; `idempotency_key="k"` becomes the header of that name."""
-        return self.request(
-            "POST", f"/{self.prefix}{path}", json={} if body is None else body, headers=_dashed(headers)
-        )
+        return self.request("POST", f"/{self.prefix}{path}", json={} if body is None else body, headers=_dashed(headers))
 
     def result(self, path: str, body: Any = None, **headers: str) -> Any:
         """What a call that succeeds answers."""

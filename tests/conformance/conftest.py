@@ -13,9 +13,11 @@ from tests.support.lambda_service import LambdaServiceProcess
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--server", choices=sorted(KINDS), default="holdfast", help="which server the suite drives"
-    )
+    parser.addoption("--server", choices=sorted(KINDS), default="holdfast", help="which server the suite drives")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "holdfast_only: a rule of ours which the official server does not follow")
 
 
 def server_kind(config: pytest.Config) -> str:

@@ -1,7 +1,7 @@
 """Installs what the conformance suite runs against into `tools/`, which is untracked.
 
 Idempotent, and done at once when everything is there in these versions. Packages come from the index that npm
-is configured with. The Python SDK, hypercorn and awslambdaric belong to the project's development environment.
+is configured with. The Python SDK, hypercorn and awslambdaric belong to the development environment.
 
     python tests/conformance/setup.py
 """

@@ -147,7 +147,8 @@ class Environment:
         app.router.add_get(f"{RUNTIME_API}/invocation/next", self._next)
         app.router.add_post(f"{RUNTIME_API}/invocation/{{request_id}}/{{what}}", self._answer)
         app.router.add_post(f"{RUNTIME_API}/init/error", self._init_error)
-        self._runner = web.AppRunner(app, access_log=None)
+        # A dead process leaves its long poll behind; nothing is worth waiting for when the listener closes.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self._process = await asyncio.create_subprocess_exec(
@@ -230,9 +231,7 @@ class Environment:
             return await asyncio.wait_for(asyncio.shield(work.outcome), self.spec.timeout_s)
         except TimeoutError:
             self.kill()
-            text = (
-                f"RequestId: {work.request_id} Error: Task timed out after {self.spec.timeout_s:.2f} seconds"
-            )
+            text = f"RequestId: {work.request_id} Error: Task timed out after {self.spec.timeout_s:.2f} seconds"
             return Outcome.failure("Sandbox.Timedout", text)
 
     def _kill_if_at(self, work: Work) -> None:
@@ -247,9 +246,7 @@ class Environment:
     async def _watch(self) -> None:
         code = await self._process.wait()
         if self._current is not None:
-            text = (
-                f"RequestId: {self._current.request_id} Error: Runtime exited with error: exit status {code}"
-            )
+            text = f"RequestId: {self._current.request_id} Error: Runtime exited with error: exit status {code}"
             self._current.settle(Outcome.failure("Runtime.ExitError", text))
         await self._runner.cleanup()
 
@@ -354,7 +351,7 @@ class LambdaService:
         app.router.add_put("/_control/functions/{name}", self._control_put)
         app.router.add_get("/_control/functions/{name}", self._control_get)
         app.router.add_post("/_control/functions/{name}/{what}", self._control_post)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", port).start()
 
@@ -376,9 +373,7 @@ class LambdaService:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
         await self.stop()
 
     async def _invoke(self, request: web.Request) -> web.Response:
@@ -432,9 +427,7 @@ class LambdaService:
             case "faults":
                 function.faults.extend(Fault(**fault) for fault in body["faults"])
             case other:
-                return web.json_response(
-                    {"message": f"kill, concurrency or faults expected, found {other}"}, status=404
-                )
+                return web.json_response({"message": f"kill, concurrency or faults expected, found {other}"}, status=404)
         return web.json_response({})
 
 
@@ -465,14 +458,10 @@ class LambdaServiceProcess:
         self._process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         if not self._process.stdout.readline():
-            raise RuntimeError(
-                f"the Lambda service did not start on port {self.port}; see its standard error above"
-            )
+            raise RuntimeError(f"the Lambda service did not start on port {self.port}; see its standard error above")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
         self._process.terminate()
         self._process.wait(timeout=10)
 
@@ -528,9 +517,7 @@ async def _serve(port: int, specs: list[FunctionSpec]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A Lambda service on loopback for tests and benchmarks.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port; the address is printed")
-    parser.add_argument(
-        "--function", action="append", default=[], help="a FunctionSpec as JSON; may be repeated"
-    )
+    parser.add_argument("--function", action="append", default=[], help="a FunctionSpec as JSON; may be repeated")
     options = parser.parse_args()
     asyncio.run(_serve(options.port, [_spec(json.loads(text)) for text in options.function]))
 

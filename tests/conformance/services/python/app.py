@@ -1,6 +1,7 @@
 """The conformance services on the official Python SDK; `../typescript/services.mjs` has them name for name.
 
 `CONFORMANCE_PREFIX` goes before every service name, so that several deployments of the set live side by side.
+A step named "ready" tells the test that the steps before it are recorded: a kill or a cancel may come now.
 Served by hypercorn (`app:app`) or, when `AWS_LAMBDA_FUNCTION_NAME` is set, by the Lambda runtime (`app.app`).
 """
 
@@ -51,9 +52,7 @@ def policy(attempts: int, then: Any) -> InvocationRetryPolicy:
 
 
 def quick_run(attempts: int) -> RunOptions[Any]:
-    return RunOptions(
-        max_attempts=attempts, initial_retry_interval=milliseconds(10), retry_interval_factor=1.0
-    )
+    return RunOptions(max_attempts=attempts, initial_retry_interval=milliseconds(10), retry_interval_factor=1.0)
 
 
 # --- Runs: side effects recorded once
@@ -67,17 +66,12 @@ async def runs_once(ctx: Context, req: Request) -> Any:
 
 @runs.handler("three")
 async def runs_three(ctx: Context, req: Request) -> Any:
-    return [
-        await ctx.run_typed(f"step {n}", effects.count, RunOptions(), f"{req['effect']}-{n}")
-        for n in range(3)
-    ]
+    return [await ctx.run_typed(f"step {n}", effects.count, RunOptions(), f"{req['effect']}-{n}") for n in range(3)]
 
 
 @runs.handler("parallel")
 async def runs_parallel(ctx: Context, req: Request) -> Any:
-    steps = [
-        ctx.run_typed(f"step {n}", effects.count, RunOptions(), f"{req['effect']}-{n}") for n in range(3)
-    ]
+    steps = [ctx.run_typed(f"step {n}", effects.count, RunOptions(), f"{req['effect']}-{n}") for n in range(3)]
     return [await step for step in await restate.gather(*steps)]
 
 
@@ -133,15 +127,14 @@ async def timers_sleep(ctx: Context, req: Request) -> Any:
 @timers.handler("between")
 async def timers_between(ctx: Context, req: Request) -> Any:
     before = await ctx.run_typed("before", effects.count, RunOptions(), req["effect"] + "-before")
+    await ctx.run_typed("ready", effects.count, RunOptions(), req["effect"] + "-ready")
     await ctx.sleep(milliseconds(req["ms"]))
     return [before, await ctx.run_typed("after", effects.count, RunOptions(), req["effect"] + "-after")]
 
 
 @timers.handler("race")
 async def timers_race(ctx: Context, req: Request) -> Any:
-    winner, _ = await restate.select(
-        slow=ctx.sleep(milliseconds(60_000)), fast=ctx.sleep(milliseconds(req["ms"]))
-    )
+    winner, _ = await restate.select(slow=ctx.sleep(milliseconds(60_000)), fast=ctx.sleep(milliseconds(req["ms"])))
     return winner
 
 
@@ -212,6 +205,11 @@ async def calls_failing(ctx: Context, req: Request) -> Any:
         return await ctx.service_call(errors_terminal, req)
     except TerminalError as e:
         return {"message": e.message, "code": e.status_code, "metadata": e.metadata or {}}
+
+
+@calls.handler("pass_on_failure")
+async def calls_pass_on_failure(ctx: Context, req: Request) -> Any:
+    return await ctx.service_call(errors_terminal, req)
 
 
 @calls.handler("call_missing")
@@ -289,7 +287,7 @@ async def counter_fetch(ctx: ObjectContext, req: Request) -> Any:
 
 async def counter_drop(ctx: ObjectContext, req: Request) -> Any:
     ctx.clear(req["name"])
-    return [await ctx.get(req["name"]), sorted(await ctx.state_keys())]
+    return await ctx.get(req["name"])
 
 
 async def counter_drop_all(ctx: ObjectContext, req: Request) -> Any:
@@ -361,6 +359,7 @@ flow = Workflow(PREFIX + "Flow", invocation_retry_policy=QUICK)
 async def flow_run(ctx: WorkflowContext, req: Request) -> Any:
     number = await ctx.run_typed("start", effects.count, RunOptions(), req["effect"])
     ctx.set("stage", "waiting")
+    await ctx.run_typed("ready", effects.count, RunOptions(), req["effect"] + "-ready")
     answer = await ctx.promise("approval").value()
     ctx.set("stage", "done")
     return {"answer": answer, "runs": number}
@@ -494,6 +493,7 @@ async def cancels_wait(ctx: Context, req: Request) -> Any:
     """Waits for ever; on a cancel compensates, and passes the cancel on."""
     await ctx.run_typed("started", effects.count, RunOptions(), req["effect"] + "-started")
     try:
+        await ctx.run_typed("ready", effects.count, RunOptions(), req["effect"] + "-ready")
         await ctx.sleep(timedelta(hours=1))
     except TerminalError:
         await ctx.run_typed("undo", effects.count, RunOptions(), req["effect"] + "-undone")
@@ -506,6 +506,7 @@ async def cancels_compensate(ctx: Context, req: Request) -> Any:
     """Waits for ever; on a cancel compensates with steps that suspend, and ends well."""
     await ctx.run_typed("started", effects.count, RunOptions(), req["effect"] + "-started")
     try:
+        await ctx.run_typed("ready", effects.count, RunOptions(), req["effect"] + "-ready")
         await ctx.sleep(timedelta(hours=1))
     except TerminalError as e:
         await ctx.sleep(milliseconds(20))

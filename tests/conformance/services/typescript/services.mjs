@@ -86,6 +86,7 @@ const timers = service("Timers", {
 
   between: async (ctx, req) => {
     const before = await ctx.run("before", () => count(`${req.effect}-before`));
+    await ctx.run("ready", () => count(`${req.effect}-ready`));
     await ctx.sleep(req.ms);
     return [before, await ctx.run("after", () => count(`${req.effect}-after`))];
   },
@@ -153,6 +154,8 @@ const calls = service("Calls", {
     }
   },
 
+  pass_on_failure: async (ctx, req) => ctx.serviceClient(named("Errors")).terminal(req),
+
   call_missing: async (ctx, _req) => ctx.serviceClient(named("Absent")).nothing({}),
 
   call_hidden: async (ctx, _req) => [
@@ -208,7 +211,7 @@ const exclusive = {
 
   drop: async (ctx, req) => {
     ctx.clear(req.name);
-    return [await ctx.get(req.name), (await ctx.stateKeys()).sort()];
+    return ctx.get(req.name);
   },
 
   drop_all: async (ctx, _req) => {
@@ -258,6 +261,7 @@ const flow = restate.workflow({
     run: async (ctx, req) => {
       const number = await ctx.run("start", () => count(req.effect));
       ctx.set("stage", "waiting");
+    await ctx.run("ready", () => count(`${req.effect}-ready`));
       const answer = await ctx.promise("approval");
       ctx.set("stage", "done");
       return { answer, runs: number };
@@ -359,6 +363,7 @@ const cancels = service("Cancels", {
   wait: async (ctx, req) => {
     await ctx.run("started", () => count(`${req.effect}-started`));
     try {
+      await ctx.run("ready", () => count(`${req.effect}-ready`));
       await ctx.sleep(hour);
     } catch (e) {
       if (!(e instanceof TerminalError)) throw e;
@@ -372,6 +377,7 @@ const cancels = service("Cancels", {
   compensate: async (ctx, req) => {
     await ctx.run("started", () => count(`${req.effect}-started`));
     try {
+      await ctx.run("ready", () => count(`${req.effect}-ready`));
       await ctx.sleep(hour);
     } catch (e) {
       if (!(e instanceof TerminalError)) throw e;
