@@ -219,6 +219,27 @@ async def main():
 asyncio.run(main())
 """
 
+# Dies of its own hand the moment a put is answered. The puts are large, so that an answer that came before the
+# commit would leave the writer's thread far from done.
+ENDS_ITSELF = """
+import asyncio, os, signal, sys
+from holdfast_runtime.adapters.sqlite import open_sqlite_store
+from holdfast_runtime.ports.store import LogItem
+
+async def append(store, shard):
+    position = len(await store.log.read(shard, 1, 1000)) + 1
+    item = LogItem(position, 1, b"w", position, 0, 1, os.urandom(350_000))
+    assert await store.log.put(shard, item) is None
+    os.write(1, b"%d %d\\n" % (shard, position))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    held = await open_sqlite_store(sys.argv[1], shards=3)
+    await asyncio.gather(*(append(held.store, shard) for shard in range(3)))
+
+asyncio.run(main())
+"""
+
 
 def start(script: str, path: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -266,6 +287,19 @@ async def test_a_killed_process_loses_no_acknowledged_write(tmp_path: Path) -> N
                 assert (await held.store.pages.get([f"p{shard}"]))[f"p{shard}"].lsn >= last
         await held.close()
     assert min(acknowledged.values()) > 0
+
+
+async def test_a_process_killed_by_the_answer_has_the_write_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    for round_number in range(1, 6):
+        with start(ENDS_ITSELF, path) as process:
+            assert process.stdout is not None
+            shard, position = map(int, process.stdout.readline().split())
+            assert process.wait(20) == -signal.SIGKILL
+        assert position == round_number
+        held = await open_sqlite_store(path)
+        assert len(await held.store.log.read(shard, 1, 1_000)) >= position
+        await held.close()
 
 
 async def test_closing_leaves_no_thread_no_wal_and_refuses_what_comes_later(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 1. Writes go to one thread that commits whatever waits as one group (`sqlite_writer`); acknowledged means on
    disk.
 2. Reads run on the event loop, on a connection of their own: a lookup takes 10 µs, handing it to a thread
-   and back takes 60, and in WAL mode a reader never waits for the writer. Long reads yield after every few
+   and back takes 100, and in WAL mode a reader never waits for the writer. Long reads yield after every few
    rows. A read sees every acknowledged write, because each statement starts on the newest commit.
 3. Member records stay in memory: the file serves one process, so none of them can outlive it.
 4. The number of shards is fixed when the file is made; opening it with another number keeps the file's.
@@ -177,10 +177,10 @@ class SqliteLog:
         return run
 
     def _refuse_pruned(self, shard: int, position: int) -> None:
-        (pruned,) = self._reader.all("SELECT pruned FROM shards WHERE shard = ?", (shard,))[0]
-        if position <= pruned:
+        rows = self._reader.all("SELECT pruned FROM shards WHERE shard = ? AND pruned >= ?", (shard, position))
+        if rows:
             raise StoreUnavailable(
-                f"position {position} of the log of shard {shard} is deleted, as all up to {pruned}; "
+                f"position {position} of the log of shard {shard} is deleted, as all up to {rows[0][0]}; "
                 "read the shard's record again and start at its checkpoint"
             )
 
