@@ -8,7 +8,6 @@ from enum import Enum
 from typing import Any, Protocol
 
 from holdfast.protocol.ids import InvocationId
-
 from holdfast_runtime.engine.registry import Deployment, RegistryView, ServiceRevision
 
 

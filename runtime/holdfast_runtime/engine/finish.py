@@ -41,7 +41,7 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
         }
         tx.merge(page_id, fields)
         listing.list_finished(tx, invocation, document, failed=result[0] == "f", expires_at=expires_at)
-        if kind == HandlerKind.RUN.value:
+        if kind == HandlerKind.RUN.value or document.get(model.PAGES):  # more to forget than one page, which the store forgets itself
             timers.add(tx, invocation, completion_id=0, at=expires_at, kind=EXPIRE)
     else:
         recent.remember(tx, invocation, result)

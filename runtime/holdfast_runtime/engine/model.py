@@ -167,7 +167,7 @@ PROMISES: Final = "p"  # {name: ["l", {n: [invocation, completion id, type]}] | 
 PROMISES_SPILLED: Final = "px"  # {name: 1}
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def partition_key_of(invocation: str) -> int:
     return InvocationId.parse(invocation).partition_key
 

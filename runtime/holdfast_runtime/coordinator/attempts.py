@@ -1,0 +1,123 @@
+"""Attempts: one execution of a handler each, named by a token. Only the answer to the current token counts (invariant 12)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from holdfast.protocol import versions
+from holdfast_runtime.engine import model
+from holdfast_runtime.engine.events import AttemptFailed, AttemptOver
+from holdfast_runtime.engine.payload import BlobRef
+from holdfast_runtime.engine.response import Response, read_response
+from holdfast_runtime.engine.snapshot import Snapshot, Unservable, snapshot
+from holdfast_runtime.engine.transaction import NeedPages
+from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest
+from holdfast_runtime.ports.outcomes import failure_of
+
+if TYPE_CHECKING:
+    from holdfast_runtime.coordinator.shard import Shard
+
+log = logging.getLogger("holdfast.attempt")
+
+
+class Attempts:
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._tokens: dict[str, int] = {}  # invocation -> token of its attempt in flight
+        self._counter = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """Start no more attempts (hand-over); answers of those in flight are dropped by the next owner's tokens."""
+        self._closed = True
+
+    def in_flight(self, invocation: str) -> bool:
+        return invocation in self._tokens
+
+    def start(self, invocation: str) -> None:
+        """Start an attempt unless one is in flight, in which case that one's end decides what is next."""
+        if invocation in self._tokens or self._closed:
+            return
+        self._counter += 1
+        self._tokens[invocation] = self._counter
+        self._shard.spawn(self._run(invocation, self._counter))
+
+    def overtake(self, invocation: str) -> None:
+        """The answer of the attempt in flight does not count any more."""
+        self._tokens.pop(invocation, None)
+
+    async def _run(self, invocation: str, token: int) -> None:
+        try:
+            async with self._shard.environment.attempts_in_flight:
+                await self._attempt(invocation, token)
+        finally:
+            if self._tokens.get(invocation) == token:
+                del self._tokens[invocation]
+
+    async def _attempt(self, invocation: str, token: int) -> None:
+        shard = self._shard
+        try:
+            taken = await self._snapshot(invocation, token)
+        except Unservable as error:
+            failed = Response([], AttemptFailed(503, str(error), error.error_code))
+            await self._commit(invocation, token, 1, "", versions.MAX_VERSION, failed)
+            return
+        if taken is None:
+            return
+        contents = {ref.id: await self._blob(ref) for ref in taken.blobs()}
+        await shard.until_durable(taken.lsn)
+        shard.check_lease()
+        if self._tokens.get(invocation) != token:
+            return
+        response = await self._call(taken, taken.body(contents))
+        for blob_id, content in response.blobs.items():
+            await shard.insist(lambda b=blob_id, c=content: shard.environment.store.blobs.put(b, c))  # type: ignore[misc]
+        await self._commit(invocation, token, taken.known, taken.deployment.id, taken.version, response)
+
+    async def _snapshot(self, invocation: str, token: int) -> Snapshot | None:
+        """None: it is not running any more, or its retry is not due (then the timer is set)."""
+        shard = self._shard
+        while True:
+            shard.check()
+            if self._tokens.get(invocation) != token:
+                return None
+            tx = shard.transaction()
+            try:
+                document = tx.get(model.invocation_page(invocation))
+                retry = document.get(model.RETRY) if document is not None else None
+                if retry and retry[2] is not None and retry[2] > tx.now:
+                    shard.timers.retry_at(retry[2], invocation)
+                    return None
+                return snapshot(tx, invocation)
+            except NeedPages as needed:
+                await shard.load(needed.page_ids)
+
+    async def _blob(self, ref: BlobRef) -> bytes:
+        content: bytes = await self._shard.insist(lambda: self._shard.environment.store.blobs.get(ref.id))
+        return content
+
+    async def _call(self, taken: Snapshot, body: bytes) -> Response:
+        """One exchange; whatever goes wrong is a failed attempt."""
+        address = taken.deployment.address
+        request = EndpointRequest("POST", taken.path, taken.headers, body)
+        timeout_s = taken.abort_timeout_ms / 1000
+        try:
+            answer = await self._shard.environment.endpoint.request(address, request, timeout_s=timeout_s)
+            failed = failure_of(answer, taken.headers["content-type"], now_ms=self._shard.environment.clock.now_ms())
+        except EndpointFailure as error:
+            failed = error
+        if failed is not None:
+            log.info("attempt.failed", extra={"invocation_id": taken.invocation, "code": failed.code, "error": str(failed)})
+            end = AttemptFailed(failed.code, str(failed), failed.error_code, failed.retry_after_ms, throttled=failed.throttled)
+            return Response([], end)
+        return read_response(taken.invocation, answer.body, version=taken.version, broken=answer.broken)
+
+    async def _commit(self, invocation: str, token: int, known: int, deployment: str, version: int, response: Response) -> None:
+        shard = self._shard
+        jitter = shard.environment.entropy.fraction()
+        event = AttemptOver(invocation, known, response.frames, response.end, deployment, version, jitter)
+        await shard.perform(event, guard=lambda: self._tokens.get(invocation) == token)
+        # The token goes in the same instant as the decision: what it started follows when the decision is durable, and finds no attempt in flight.
+        if self._tokens.get(invocation) == token:
+            del self._tokens[invocation]

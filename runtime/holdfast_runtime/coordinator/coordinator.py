@@ -1,0 +1,230 @@
+"""The coordinator as the surfaces see it: requests in, outcomes out (implements `front.Front`)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from holdfast.protocol import ids
+from holdfast.protocol.ids import InvocationId
+from holdfast_runtime.coordinator import requests
+from holdfast_runtime.coordinator.deployments import Deployments
+from holdfast_runtime.coordinator.front import (
+    Accepted,
+    CoordinatorUnavailable,
+    Done,
+    Failed,
+    InvocationFilter,
+    NewInvocation,
+    NotFound,
+    NotReady,
+    Outcome,
+    RegisterDeployment,
+    Registered,
+    Success,
+)
+from holdfast_runtime.coordinator.node import Node
+from holdfast_runtime.coordinator.requests import Reply, Request
+from holdfast_runtime.engine import model
+from holdfast_runtime.engine.events import Arrival, Arrive, Operated, Verb
+from holdfast_runtime.engine.payload import BlobRef, Payload, Result, failure, input_entry, success
+from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView
+from holdfast_runtime.engine.response import as_payload
+from holdfast_runtime.ports.store import StoreUnavailable
+
+log = logging.getLogger("holdfast.coordinator")
+
+_UNREACHABLE: Final = "the owner of this invocation could not be reached"
+_DONE: Final = {
+    Operated.APPLIED: Done.APPLIED,
+    Operated.ACCEPTED: Done.ACCEPTED,
+    Operated.NOT_FOUND: Done.NOT_FOUND,
+    Operated.ALREADY_COMPLETED: Done.ALREADY_COMPLETED,
+    Operated.NOT_COMPLETED: Done.NOT_COMPLETED,
+    Operated.NOT_RUNNING: Done.NOT_RUNNING,
+    Operated.NOT_STARTED: Done.NOT_STARTED,
+}
+
+
+class Coordinator:
+    """One per process."""
+
+    def __init__(self, node: Node, deployments: Deployments) -> None:
+        self._node = node
+        self._deployments = deployments
+
+    @property
+    def registry(self) -> RegistryView:
+        return self._deployments.view
+
+    # -- arriving
+
+    def mint(self, invocation: NewInvocation) -> InvocationId:
+        """A pure function of workflow or idempotency key where there is one, so that the id is the dedupe key (service protocol §7.3)."""
+        target, node = invocation.target, self._node
+        handler = self._handler(invocation)
+        if handler.kind is HandlerKind.RUN:
+            return ids.workflow_run_id(target.service, target.key or "")
+        if invocation.idempotency_key is not None:
+            return ids.idempotent_id(target.service, target.handler, invocation.idempotency_key, target.key)
+        random = node.entropy.bytes(18)
+        if target.key is not None:
+            partition_key = ids.keyed_partition_key(target.key)
+        else:
+            # Any shard will do: one of our own needs no forwarding.
+            owned = list(node.shards) or list(range(node.store.shards))
+            offset = int.from_bytes(random[10:], "big")
+            partition_key = model.partition_key_in(owned[offset % len(owned)], node.store.shards, offset)
+        return ids.random_invocation_id(partition_key, node.clock.now_ms(), random[:10])
+
+    async def call(self, invocation_id: InvocationId, invocation: NewInvocation) -> Outcome:
+        reply = await self._arrive(invocation_id, invocation, wait=True)
+        answer = requests.parse_arrived(reply)
+        if answer.arrival is Arrival.ALREADY_INVOKED:
+            return Failed(409, "the workflow method was already invoked")
+        self._refuse(answer.arrival, invocation_id)
+        assert answer.result is not None
+        return await self._outcome(answer.result, answer.expires_at)
+
+    async def send(self, invocation_id: InvocationId, invocation: NewInvocation) -> Accepted:
+        answer = requests.parse_arrived(await self._arrive(invocation_id, invocation, wait=False))
+        self._refuse(answer.arrival, invocation_id)
+        return Accepted(invocation_id, answer.arrival is Arrival.NEW, answer.execute_at)
+
+    async def _arrive(self, invocation_id: InvocationId, invocation: NewInvocation, *, wait: bool) -> Reply:
+        blobs: dict[str, bytes] = {}
+        payload = as_payload(str(invocation_id), invocation.body, blobs)
+        for blob_id, content in blobs.items():
+            try:
+                await self._node.store.blobs.put(blob_id, content)
+            except StoreUnavailable as error:
+                raise CoordinatorUnavailable(f"the store cannot take the request body: {error}", retry_safe=True) from error
+        event = self._event(invocation_id, invocation, payload)
+        return await self._ask(invocation_id, requests.arrive(event, wait=wait), retry_safe=not event.fresh)
+
+    def _event(self, invocation_id: InvocationId, invocation: NewInvocation, payload: Payload) -> Arrive:
+        handler = self._handler(invocation)
+        target, now = invocation.target, self._node.clock.now_ms()
+        derived = handler.kind is HandlerKind.RUN or invocation.idempotency_key is not None
+        retention = handler.workflow_retention_ms if handler.kind is HandlerKind.RUN else handler.idempotency_retention_ms
+        return Arrive(
+            invocation=str(invocation_id),
+            target=[target.service, target.handler, target.key, handler.kind.value],
+            entry=input_entry(invocation.headers, payload),
+            # Every request from outside is kept as if it had an idempotency key, as http-api §1.8 describes.
+            retention_ms=retention,
+            journal_retention_ms=min(retention, handler.journal_retention_ms),
+            source=[],
+            execute_at=now + invocation.delay_ms if invocation.delay_ms is not None else None,
+            idempotency_key=invocation.idempotency_key,
+            request=self._node.entropy.bytes(8),
+            fresh=not derived,
+            minted_at=None if derived else now,
+        )
+
+    def _handler(self, invocation: NewInvocation) -> HandlerRevision:
+        target = invocation.target
+        handler = self.registry.handler(target.service, target.handler)
+        if handler is None:  # the surface has checked; the registry changed in between
+            raise CoordinatorUnavailable(f"{target.service}/{target.handler} was just removed", retry_safe=True)
+        return handler
+
+    def _refuse(self, arrival: Arrival, invocation_id: InvocationId) -> None:
+        if arrival is Arrival.STALE:
+            text = f"whether {invocation_id} ran cannot be told any more; the request took too long to reach its owner"
+            raise CoordinatorUnavailable(text, retry_safe=False)
+        if arrival is Arrival.MISMATCH:
+            text = f"{invocation_id} belongs to another target: two targets derive the same id (a comma in a key or idempotency key?)"
+            raise CoordinatorUnavailable(text, retry_safe=False)
+
+    # -- asking
+
+    async def attach(self, invocation_id: InvocationId) -> Outcome | NotFound:
+        seen = requests.parse_seen(await self._ask(invocation_id, requests.look(str(invocation_id), wait=True)))
+        if not seen.exists or seen.result is None:
+            return NotFound()
+        return await self._outcome(seen.result, seen.expires_at)
+
+    async def output(self, invocation_id: InvocationId) -> Outcome | NotReady | NotFound:
+        seen = requests.parse_seen(await self._ask(invocation_id, requests.look(str(invocation_id), wait=False)))
+        if not seen.exists:
+            return NotFound()
+        return NotReady() if seen.result is None else await self._outcome(seen.result, seen.expires_at)
+
+    async def resolve_awakeable(self, invocation_id: InvocationId, index: int, value: bytes) -> None:
+        blobs: dict[str, bytes] = {}
+        payload = as_payload(str(invocation_id), value, blobs)
+        for blob_id, content in blobs.items():
+            await self._node.store.blobs.put(blob_id, content)
+        await self._ask(invocation_id, requests.signal(str(invocation_id), index, success(payload)))
+
+    async def reject_awakeable(self, invocation_id: InvocationId, index: int, message: str) -> None:
+        await self._ask(invocation_id, requests.signal(str(invocation_id), index, failure(500, message)))
+
+    async def cancel(self, invocation_id: InvocationId) -> Done:
+        return await self._operate(Verb.CANCEL, invocation_id)
+
+    async def kill(self, invocation_id: InvocationId) -> Done:
+        return await self._operate(Verb.KILL, invocation_id)
+
+    async def purge(self, invocation_id: InvocationId) -> Done:
+        return await self._operate(Verb.PURGE, invocation_id)
+
+    async def pause(self, invocation_id: InvocationId) -> Done:
+        return await self._operate(Verb.PAUSE, invocation_id)
+
+    async def resume(self, invocation_id: InvocationId) -> Done:
+        return await self._operate(Verb.RESUME, invocation_id)
+
+    async def _operate(self, verb: Verb, invocation_id: InvocationId) -> Done:
+        request = requests.operate(verb, str(invocation_id), self._node.entropy.bytes(8))
+        return _DONE[requests.parse_operated(await self._ask(invocation_id, request))]
+
+    async def list_invocations(self, where: InvocationFilter) -> Sequence[Mapping[str, Any]]:
+        wanted = {"service": where.service, "handler": where.handler, "key": where.key, "status": where.status, "limit": where.limit}
+        shards = range(self._node.store.shards)
+        replies = await asyncio.gather(*(self._ask_shard(n, {"ask": "list", "where": wanted}) for n in shards))
+        rows = [row for reply in replies for row in reply["rows"]]
+        rows.sort(key=lambda row: (row["created_at_ms"], row["id"]), reverse=True)
+        return rows[: where.limit]
+
+    async def describe(self, invocation_id: InvocationId) -> Mapping[str, Any] | None:
+        reply = await self._ask(invocation_id, {"ask": "describe", "id": str(invocation_id)})
+        row: Mapping[str, Any] | None = reply["row"]
+        return row
+
+    async def state(self, service: str, key: str) -> Mapping[str, bytes]:
+        shard = model.shard_of_key(ids.keyed_partition_key(key), self._node.store.shards)
+        reply = await self._ask_shard(shard, {"ask": "state", "service": service, "key": key})
+        state: Mapping[str, bytes] = reply["state"]
+        return state
+
+    async def _ask(self, invocation_id: InvocationId, request: Request, *, retry_safe: bool = True) -> Reply:
+        shard = model.shard_of_key(invocation_id.partition_key, self._node.store.shards)
+        return await self._ask_shard(shard, request, retry_safe=retry_safe)
+
+    async def _ask_shard(self, shard: int, request: Request, *, retry_safe: bool = True) -> Reply:
+        try:
+            return await self._node.ask(shard, request)
+        except (TimeoutError, StoreUnavailable) as error:
+            raise CoordinatorUnavailable(f"{_UNREACHABLE}: {error}", retry_safe=retry_safe) from error
+
+    # -- results
+
+    async def _outcome(self, result: Result, expires_at: int | None) -> Outcome:
+        if result[0] == "f":
+            return Failed(result[1], result[2], result[3], expires_at)
+        value = result[1]
+        if isinstance(value, BlobRef):
+            value = await self._node.store.blobs.get(value.id)
+        return Success(value, expires_at)
+
+    # -- deployments
+
+    async def register(self, request: RegisterDeployment) -> Registered:
+        return await self._deployments.register(request)
+
+    async def remove_deployment(self, deployment_id: str) -> bool:
+        return await self._deployments.remove(deployment_id)

@@ -1,0 +1,183 @@
+"""Writing pages back, advancing the checkpoint, forgetting what is cold (storage design §4.3, §4.4).
+
+A page is dirty from its first change that is not in the store. It is written only as it stood after some closed batch, and only when that batch is
+durable: the write-ahead rule. The checkpoint is the first batch that any dirty page still needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from holdfast_runtime.engine import model, recent
+from holdfast_runtime.engine.events import Forget
+from holdfast_runtime.engine.operations import encode
+from holdfast_runtime.engine.transaction import Page
+from holdfast_runtime.ports.store import StoredPage
+
+if TYPE_CHECKING:
+    from holdfast_runtime.coordinator.shard import Shard
+
+log = logging.getLogger("holdfast.flush")
+
+TICK_S: Final = 1.0
+TOMBSTONE_MS: Final = 7 * 24 * 3600 * 1000
+UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
+
+
+class Flusher:
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._dirty: dict[str, Page] = {}
+        self._bytes: dict[str, int] = {}  # encoded size of pages, as far as known
+        self._checkpoint = -1
+
+    def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
+        """Pages were changed in the open batch."""
+        for page_id, page in touched.items():
+            if page.first is None:
+                page.first = open_batch
+                page.first_at = now
+                self._dirty[page_id] = page
+
+    def loaded(self, page_id: str, size: int) -> None:
+        self._bytes[page_id] = size
+
+    def recovered(self) -> None:
+        """Pages that recovery changed are dirty from the batch that changed them first."""
+        for page_id, page in self._shard.pages.items():
+            if page.first is not None:
+                self._dirty[page_id] = page
+
+    async def run(self) -> None:
+        """Flush what is old, checkpoint, evict, for ever."""
+        shard, settings = self._shard, self._shard.environment.settings
+        checkpoint_at = shard.environment.clock.monotonic() + settings.checkpoint_interval_s
+        while True:
+            await shard.environment.clock.sleep(TICK_S)
+            shard.check_lease()
+            await self._flush_due()
+            if shard.environment.clock.monotonic() >= checkpoint_at:
+                await self.checkpoint()
+                await self._forget()
+                checkpoint_at = shard.environment.clock.monotonic() + settings.checkpoint_interval_s
+            self.evict()
+
+    async def flush_all(self) -> None:
+        """Everything, then the checkpoint: what a hand-over leaves behind needs no replay."""
+        while self._dirty:
+            await self._flush_pages(list(self._dirty))
+        await self.checkpoint()
+
+    async def _flush_due(self) -> None:
+        shard, settings = self._shard, self._shard.environment.settings
+        if shard.log_bytes > settings.log_limit_bytes or self._memory() > settings.memory_limit_bytes:
+            await self._flush_pages(list(self._dirty))
+            if shard.log_bytes > settings.log_limit_bytes:
+                await self.checkpoint()
+                shard.log_bytes = 0
+            return
+        old = shard.environment.clock.monotonic() - settings.flush_after_s
+        due = [page_id for page_id, page in self._dirty.items() if page.first_at <= old]
+        if due:
+            await self._flush_pages(due)
+
+    async def _flush_pages(self, page_ids: list[str]) -> None:
+        parallel = self._shard.environment.settings.flush_parallel
+        for start in range(0, len(page_ids), parallel):
+            self._shard.check_lease()
+            async with asyncio.TaskGroup() as group:
+                for page_id in page_ids[start : start + parallel]:
+                    group.create_task(self._flush(page_id))
+
+    async def _flush(self, page_id: str) -> None:
+        shard = self._shard
+        page = self._dirty.get(page_id)
+        if page is None:
+            return
+        while page.lsn >= shard.open:  # changed in the open batch: wait until that is closed and durable
+            await shard.until_durable(shard.open)
+        lsn, document = page.lsn, page.document
+        if document is None and not page.stored:
+            await shard.until_durable(lsn)
+            self._cleaned(page_id, page, lsn)
+            return
+        encoded = encode(document) if document is not None else None
+        expires_at = _expires_at(page_id, page, shard.environment.clock.now_ms())
+        await shard.until_durable(lsn)
+        page.stored = True
+        await shard.insist(lambda: shard.environment.store.pages.put(page_id, StoredPage(lsn, encoded), expires_at_ms=expires_at))
+        shard.check()
+        self._bytes[page_id] = len(encoded) if encoded is not None else 0
+        self._cleaned(page_id, page, lsn)
+
+    def _cleaned(self, page_id: str, page: Page, lsn: int) -> None:
+        """The store holds the page as of batch `lsn`."""
+        if page.lsn == lsn:
+            page.first = None
+            self._dirty.pop(page_id, None)
+        else:
+            page.first = lsn + 1
+
+    async def checkpoint(self) -> None:
+        """Nothing before it is needed by recovery any more."""
+        shard = self._shard
+        first = min((page.first for page in self._dirty.values() if page.first is not None), default=shard.next)
+        checkpoint = min(first, shard.next)
+        if checkpoint <= self._checkpoint:
+            return
+        tip = shard.next
+        done = await shard.insist(
+            lambda: shard.environment.store.leases.checkpoint(shard.number, epoch=shard.epoch, checkpoint=checkpoint, tip=tip)
+        )
+        shard.check()
+        if not done:
+            # Either another owner raised the epoch, or an earlier try of ours landed late with a larger value: the lease tells which.
+            log.info("checkpoint.refused", extra={"shard": shard.number, "checkpoint": checkpoint})
+            return
+        self._checkpoint = checkpoint
+
+    def _memory(self) -> int:
+        return sum(self._bytes.get(page_id, UNKNOWN_BYTES) for page_id in self._shard.pages)
+
+    def evict(self) -> None:
+        """Forget clean pages, least recently used first, until memory is within its limit. Never the shard's own or what is in use."""
+        shard = self._shard
+        excess = self._memory() - shard.environment.settings.memory_limit_bytes * 3 // 4
+        if excess <= 0:
+            return
+        clean = [
+            (page.used, page_id)
+            for page_id, page in shard.pages.items()
+            if page.first is None and not model.is_own_page(page_id) and not shard.is_loading(page_id)
+        ]
+        clean.sort()
+        for _, page_id in clean:
+            if excess <= 0:
+                return
+            del shard.pages[page_id]
+            excess -= self._bytes.pop(page_id, UNKNOWN_BYTES)
+
+    async def _forget(self) -> None:
+        shard = self._shard
+        index = shard.pages[model.recent_index(shard.number)].document
+        if recent.is_due(index, shard.environment.clock.now_ms()):
+            await shard.perform(Forget(), lazy=True)
+        for page_id in [p for p, page in shard.pages.items() if page.document is None and page.first is None and model.is_own_page(p)]:
+            if not _is_root(page_id):
+                del shard.pages[page_id]
+
+
+def _is_root(page_id: str) -> bool:
+    """Own pages that are looked up without asking the store: they stay in memory even when they do not exist."""
+    return "/recent/" not in page_id and page_id.count("/") <= 3
+
+
+def _expires_at(page_id: str, page: Page, now: int) -> int | None:
+    if page.document is None:
+        return now + TOMBSTONE_MS
+    if page_id.startswith("I/"):
+        expires_at: int | None = page.document.get(model.EXPIRES_AT)
+        return expires_at
+    return None

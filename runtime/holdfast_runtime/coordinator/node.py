@@ -1,0 +1,233 @@
+"""One coordinator process: its shards, its membership, and the way of any request to the owner of its shard."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from holdfast_runtime.coordinator import owner, recovery, requests
+from holdfast_runtime.coordinator.channels import Unreachable
+from holdfast_runtime.coordinator.environment import Environment
+from holdfast_runtime.coordinator.membership import Membership
+from holdfast_runtime.coordinator.requests import Reply, Request
+from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.coordinator.shard import Fenced, Shard
+from holdfast_runtime.engine.events import Message
+from holdfast_runtime.engine.registry import RegistryView
+from holdfast_runtime.ports.endpoint import Endpoint
+from holdfast_runtime.ports.peers import Peers, PeerUnavailable
+from holdfast_runtime.ports.store import Member, ShardRecord, Store, StoreUnavailable
+from holdfast_runtime.ports.system import Clock, Entropy
+
+log = logging.getLogger("holdfast.node")
+
+_NOT_OWNER: Final = {"error": "not owner"}
+
+
+class Node:
+    """Start with `start`, end with `stop` (hand-over) or by dying: both lose nothing."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        endpoint: Endpoint,
+        clock: Clock,
+        entropy: Entropy,
+        registry: Callable[[], RegistryView],
+        settings: Settings,
+        peers: Peers | None = None,
+        address: str = "",
+    ) -> None:
+        self.clock = clock
+        self.entropy = entropy
+        self.store = store
+        self.settings = settings
+        self.process_id = entropy.bytes(8).hex()
+        self.shards: dict[int, Shard] = {}
+        self.registry = registry
+        self._peers = peers
+        self._address = address
+        self._membership = Membership(self.process_id, settings, clock)
+        self._environment = Environment(
+            clock=clock,
+            entropy=entropy,
+            store=store,
+            settings=settings,
+            endpoint=endpoint,
+            registry=registry,
+            deliver=self._deliver,
+            shard_lost=self._lost,
+            attempts_in_flight=asyncio.Semaphore(settings.max_attempts_in_flight),
+        )
+        self._counter = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._taking: set[int] = set()
+        self._stopping = False
+        self._owned = asyncio.Event()
+
+    # -- life
+
+    async def start(self) -> None:
+        """Join and begin to take shards; returns after the first round."""
+        await self._round()
+        self._spawn(self._heartbeat())
+
+    async def until_ready(self, timeout_s: float) -> None:
+        """Wait until this process owns a shard, or every shard has an owner."""
+        async with asyncio.timeout(timeout_s):
+            while not self.shards and not self._membership.all_owned():
+                self._owned.clear()
+                await self._owned.wait()
+
+    async def stop(self) -> None:
+        """Hand every shard over: stop accepting, flush, checkpoint, release."""
+        self._stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        for shard in list(self.shards.values()):
+            await self._hand_over(shard)
+        try:
+            await self.store.leases.leave(self.process_id)
+        except StoreUnavailable as error:
+            log.warning("leave.failed", extra={"error": str(error)})
+
+    async def _hand_over(self, shard: Shard) -> None:
+        if await shard.hand_over():
+            try:
+                await self.store.leases.release(shard.number, epoch=shard.epoch)
+            except StoreUnavailable as error:
+                log.warning("release.failed", extra={"shard": shard.number, "error": str(error)})
+        self.shards.pop(shard.number, None)
+        shard.abandon()
+
+    # -- membership
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await self.clock.sleep(self.settings.heartbeat_s)
+            try:
+                await self._round()
+            except StoreUnavailable as error:
+                log.warning("heartbeat.failed", extra={"error": str(error)})
+
+    async def _round(self) -> None:
+        """Raise our counter, see the others', renew our leases, take what is ours to take."""
+        self._counter += 1
+        await self.store.leases.heartbeat(Member(self.process_id, self._counter, self._address))
+        asked_at = self.clock.monotonic()  # before asking: the answer may be older than its arrival
+        records, members = await self.store.leases.read()
+        self._membership.saw(records, members, asked_at)
+        for shard in list(self.shards.values()):
+            record = records.get(shard.number)
+            if record is not None and record.epoch == shard.epoch:
+                shard.lease_seen_at = max(shard.lease_seen_at, asked_at)
+            elif record is not None and record.epoch > shard.epoch:
+                shard.fence(f"epoch {record.epoch} was taken by {record.owner or 'nobody'}")
+        if self._stopping:
+            return
+        for shard_number in self._membership.to_release():
+            shard_or_none = self.shards.get(shard_number)
+            if shard_or_none is not None and shard_or_none.accepting:
+                self._spawn(self._hand_over(shard_or_none))
+        wanted = [record for record in self._membership.to_take() if record.shard not in self._taking and record.shard not in self.shards]
+        if wanted:
+            self._spawn(self._take_all(wanted))
+
+    async def _take_all(self, wanted: Sequence[ShardRecord]) -> None:
+        self._taking.update(record.shard for record in wanted)
+        try:
+            for number, record in enumerate(wanted):
+                if number and not self.settings.exclusive_store:
+                    await self.clock.sleep(self.settings.take_interval_s)
+                await self._take(record)
+        finally:
+            self._taking.difference_update(record.shard for record in wanted)
+
+    async def _take(self, record: ShardRecord) -> None:
+        try:
+            shard = await recovery.take(record, self.process_id, self._environment)
+        except StoreUnavailable as error:
+            log.warning("take.failed", extra={"shard": record.shard, "error": str(error)})
+            return
+        if shard is None or self._stopping:
+            return
+        self.shards[record.shard] = shard
+        shard.start()
+        self._membership.took(record.shard)
+        self._owned.set()
+
+    def _lost(self, number: int, shard: Shard) -> None:
+        if self.shards.get(number) is shard:
+            del self.shards[number]
+
+    # -- routing
+
+    async def ask(self, shard_number: int, request: Request) -> Reply:
+        """Have the owner of the shard serve the request, wherever it is; repeated while the owner changes.
+
+        Raises TimeoutError when nobody has served it within the acknowledgement limit; a request that waits for a result is bounded only
+        while it cannot reach an owner.
+        """
+        deadline = self.clock.monotonic() + self.settings.acknowledge_timeout_s
+        delay = 0.02
+        while True:
+            reply = await self._ask_once(shard_number, request)
+            if reply is not None:
+                return reply
+            if self.clock.monotonic() >= deadline and not request.get("wait"):
+                raise TimeoutError(f"no owner of shard {shard_number} answered within {self.settings.acknowledge_timeout_s:g} s")
+            if request["ask"] == "arrive":
+                request = again(request)
+            await self.clock.sleep(delay)
+            delay = min(delay * 2, 0.5)
+
+    async def _ask_once(self, shard_number: int, request: Request) -> Reply | None:
+        """None: not served, ask again."""
+        shard = self.shards.get(shard_number)
+        if shard is not None:
+            try:
+                return await owner.serve(shard, request)
+            except Fenced:
+                return None
+        address = self._membership.address_of(shard_number)
+        if address is None or self._peers is None:
+            return None
+        try:
+            reply = await self._peers.ask(address, {**request, "shard": shard_number})
+        except PeerUnavailable:
+            return None
+        return None if reply.get("error") else reply
+
+    async def serve_peer(self, request: Request) -> Reply:
+        """A request that another process has routed here."""
+        shard = self.shards.get(request["shard"])
+        if shard is None:
+            return _NOT_OWNER
+        try:
+            return await owner.serve(shard, request)
+        except Fenced:
+            return _NOT_OWNER
+
+    async def _deliver(self, destination: int, source: int, messages: Sequence[tuple[int, Message]]) -> int:
+        reply = await self._ask_once(destination, requests.receive(source, list(messages)))
+        if reply is None:
+            raise Unreachable(f"nobody owns shard {destination} just now")
+        applied: int = reply["applied"]
+        return applied
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def again(request: Request) -> Request:
+    """The same arrival, sent again: its id may be known by now."""
+    event = requests.parse_arrive(request)
+    if not event.fresh:
+        return request
+    return requests.arrive(replace(event, fresh=False), wait=request["wait"])

@@ -1,0 +1,158 @@
+"""Taking a shard over: raise the epoch, read the log from the checkpoint, seal it, redo (storage design §4.5).
+
+From the seal on, whatever the previous owner still sends lands on a taken position. Nothing is done in the shard's name before the epoch was seen
+again after the seal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from holdfast_runtime.coordinator.environment import Environment
+from holdfast_runtime.coordinator.shard import Shard
+from holdfast_runtime.engine import model
+from holdfast_runtime.engine.operations import apply, decode, decode_all
+from holdfast_runtime.engine.transaction import Page
+from holdfast_runtime.ports.store import LogItem, ShardRecord, StoredPage, StoreUnavailable
+
+log = logging.getLogger("holdfast.recovery")
+
+READ_AHEAD: Final = 64
+LOAD_PAGES: Final = 500
+SEAL: Final = b""
+TRIES: Final = 5
+T = TypeVar("T")
+
+
+async def take(record: ShardRecord, process_id: str, environment: Environment) -> Shard | None:
+    """Become the owner of the shard `record` describes. None: somebody else was faster, or overtook us on the way."""
+    started = environment.clock.monotonic()
+    leases = environment.store.leases
+    acquired = await leases.acquire(record.shard, seen_epoch=record.epoch, owner=process_id)
+    if acquired is None:
+        return None
+    nonce = environment.entropy.bytes(8)
+    items = await _read_and_seal(acquired, nonce, environment)
+    if items is None:
+        return None
+    sealed_at = acquired.checkpoint + len(items)
+    pages = await _redo(acquired, _complete_batches(items), environment)
+    await _load_own_pages(acquired.shard, pages, environment)
+    # A take-over may itself have been paused: only an epoch seen after the seal proves that nobody has overtaken us.
+    seen_at = environment.clock.monotonic()
+    shards, _ = await _insist(environment, leases.read)
+    now = shards.get(record.shard)
+    if now is None or now.epoch != acquired.epoch:
+        return None
+    if sealed_at < now.tip:
+        log.critical("log.missing", extra={"shard": record.shard, "end": sealed_at, "tip": now.tip})
+        return None
+    shard = Shard(record.shard, acquired.epoch, nonce, environment, pages=pages, sealed_at=sealed_at)
+    shard.lease_seen_at = seen_at
+    shard.flusher.recovered()
+    elapsed = environment.clock.monotonic() - started
+    log.info("shard.taken", extra={"shard": record.shard, "epoch": acquired.epoch, "items": len(items), "seconds": round(elapsed, 3)})
+    return shard
+
+
+async def _read_and_seal(record: ShardRecord, nonce: bytes, environment: Environment) -> list[LogItem] | None:
+    """Every item from the checkpoint to the seal, which is written at the first free position. None: overtaken."""
+    store = environment.store
+    items: list[LogItem] = []
+    while True:
+        position = record.checkpoint + len(items)
+        found: Sequence[LogItem] = await _insist(environment, lambda p=position: store.log.read(record.shard, p, READ_AHEAD))  # type: ignore[misc]
+        if found:
+            if any(item.epoch > record.epoch for item in found):
+                return None
+            items.extend(found)
+            continue
+        seal = LogItem(position, record.epoch, nonce, position, 0, 1, SEAL)
+        there = await _insist(environment, lambda s=seal: store.log.put(record.shard, s))  # type: ignore[misc]
+        if there is None or there.nonce == nonce:
+            return items
+
+
+def _complete_batches(items: Sequence[LogItem]) -> list[tuple[int, bytes]]:
+    """(LSN, operations) of the batches whose parts are all there; a torn batch never counted."""
+    batches: list[tuple[int, bytes]] = []
+    parts: list[LogItem] = []
+    for item in items:
+        if item.part == 0:
+            parts = []
+        if item.part != len(parts) or (parts and (item.first, item.nonce) != (parts[0].first, parts[0].nonce)):
+            parts = []
+            continue
+        parts.append(item)
+        if len(parts) == item.parts:
+            batches.append((item.first, b"".join(part.operations for part in parts)))
+            parts = []
+    return batches
+
+
+async def _redo(record: ShardRecord, batches: list[tuple[int, bytes]], environment: Environment) -> dict[str, Page]:
+    """The pages the log touches, with every batch applied that they do not contain yet."""
+    operations = [(lsn, list(decode_all(encoded))) for lsn, encoded in batches if encoded]
+    touched = list(dict.fromkeys(operation[0] for _, batch in operations for operation in batch))
+    pages = await _load(touched, environment)
+    for lsn, batch in operations:
+        changed: set[str] = set()
+        for operation in batch:
+            page = pages[operation[0]]
+            if page.lsn < lsn or operation[0] in changed:
+                changed.add(operation[0])
+                page.document = apply(page.document, operation)
+                page.lsn = lsn
+                if page.first is None:
+                    page.first = lsn
+    now = environment.clock.monotonic()
+    for page in pages.values():
+        page.stored = True  # whether the previous owner had flushed it is not known
+        page.first_at = page.used = now
+    return pages
+
+
+async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, Page]:
+    pages: dict[str, Page] = {}
+    for start in range(0, len(page_ids), LOAD_PAGES):
+        chunk = page_ids[start : start + LOAD_PAGES]
+        stored: Mapping[str, StoredPage] = await _insist(environment, lambda c=chunk: environment.store.pages.get(c))  # type: ignore[misc]
+        for page_id in chunk:
+            found = stored.get(page_id)
+            document = decode(found.document) if found is not None and found.document is not None else None
+            pages[page_id] = Page(document, found.lsn if found is not None else -1, stored=found is not None)
+    return pages
+
+
+async def _load_own_pages(shard: int, pages: dict[str, Page], environment: Environment) -> None:
+    """The shard's own pages are in memory as long as it is owned."""
+    outboxes = [model.outbox_page(shard, destination) for destination in range(environment.shards)]
+    roots = [*outboxes, *model.active_pages(shard), model.inbox_page(shard), model.recent_index(shard)]
+    roots += [model.listing_index(shard), model.timer_index(shard)]
+    pages |= await _load([page_id for page_id in roots if page_id not in pages], environment)
+    more: list[str] = []
+    for destination, page_id in enumerate(outboxes):
+        box: dict[str, Any] = pages[page_id].document or {}
+        given, acknowledged = box.get("n", 0), box.get("a", 0)
+        if given > acknowledged:
+            numbers = range((acknowledged + 1) // model.MESSAGES_PER_PAGE, given // model.MESSAGES_PER_PAGE + 1)
+            more += [model.messages_page(shard, destination, n * model.MESSAGES_PER_PAGE) for n in numbers]
+    for minute, (count, _) in (pages[model.recent_index(shard)].document or {}).items():
+        more += [model.recent_page(shard, minute, number) for number in range(count)]
+    pages |= await _load([page_id for page_id in more if page_id not in pages], environment)
+
+
+async def _insist(environment: Environment, call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a read, or a put that recognises its own first try. Gives up after a few tries: the shard is taken again later."""
+    delay = environment.settings.retry_store_s
+    for attempt in range(TRIES):
+        try:
+            return await call()
+        except StoreUnavailable:
+            if attempt == TRIES - 1:
+                raise
+            await environment.clock.sleep(delay)
+            delay = min(delay * 2, 1.0)
+    raise AssertionError

@@ -1,0 +1,32 @@
+"""Numbers of the coordinator, each with its reason. Durations in seconds unless the name says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    # Membership (storage design §4.5)
+    heartbeat_s: float = 2.0
+    presumed_dead_s: float = 8.0  # a member whose counter has not moved for so long
+    lease_s: float = 10.0  # an owner that has not seen its epoch for so long neither appends, acts nor answers
+    take_interval_s: float = 1.0  # at most one take-over per so long, so that shards spread
+    exclusive_store: bool = False  # nobody else can have the store open (embedded): every other member is dead
+
+    # Flush and checkpoint (storage design §4.3, §4.4)
+    flush_after_s: float = 300.0
+    log_limit_bytes: int = 32 * 1024 * 1024  # log behind the checkpoint, what recovery has to read
+    checkpoint_interval_s: float = 10.0
+    memory_limit_bytes: int = 24 * 1024 * 1024  # encoded size of pages in memory; as Python objects they take about four times that
+    flush_parallel: int = 64
+
+    # Work
+    part_bytes: int = 340_000  # of one log item; an item must stay under the store's 350 KB
+    max_attempts_in_flight: int = 1_000  # per process; more wait their turn
+    window: int = 64  # messages between shards per transition
+    resend_s: float = 1.0  # until a message is acknowledged
+    timer_horizon_s: float = 600.0  # timers due within it are kept in memory
+    acknowledge_timeout_s: float = 30.0  # a request not acknowledged by then gets 503
+    retry_store_s: float = 0.05  # first delay after a store error, doubled up to 1 s
+    registry_refresh_s: float = 5.0

@@ -1,0 +1,102 @@
+"""Near timers in memory, far ones in their pages until they come near (storage design §7). Memory is only a reminder: firing asks the page."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from typing import TYPE_CHECKING, Final
+
+from holdfast_runtime.engine import model
+from holdfast_runtime.engine.events import TimerDue
+
+if TYPE_CHECKING:
+    from holdfast_runtime.coordinator.shard import Shard
+
+_RETRY: Final = -1  # in place of an hour: the entry is an invocation to retry
+_MARGIN_S: Final = 60.0
+_TOGETHER: Final = 64
+
+
+class Timers:
+    def __init__(self, shard: Shard) -> None:
+        self._shard = shard
+        self._heap: list[tuple[int, int, int, str]] = []  # (due ms, hour or _RETRY, page, key)
+        self._horizon_ms = 0  # timers due up to here are in the heap
+        self._changed: asyncio.Future[None] | None = None
+
+    def start(self) -> None:
+        self._shard.spawn(self._run())
+
+    def stop(self) -> None:
+        self._heap.clear()
+
+    def arm(self, at_ms: int, hour: int, number: int, key: str) -> None:
+        if at_ms <= self._horizon_ms:
+            self._push((at_ms, hour, number, key))
+
+    def retry_at(self, at_ms: int, invocation: str) -> None:
+        self._push((at_ms, _RETRY, 0, invocation))
+
+    def _push(self, entry: tuple[int, int, int, str]) -> None:
+        first = self._heap[0] if self._heap else None
+        heapq.heappush(self._heap, entry)
+        if (first is None or entry < first) and self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def _run(self) -> None:
+        shard, clock = self._shard, self._shard.environment.clock
+        horizon_s = shard.environment.settings.timer_horizon_s
+        while True:
+            now = clock.now_ms()
+            if now + (horizon_s - _MARGIN_S) * 1000 > self._horizon_ms:
+                await self._load(now + int(horizon_s * 1000))
+            while self._heap and self._heap[0][0] <= clock.now_ms():
+                await self._fire()
+            await self._sleep()
+
+    async def _fire(self) -> None:
+        """Some of what is due; several together, because each may have to load pages."""
+        shard, now = self._shard, self._shard.environment.clock.now_ms()
+        events: list[TimerDue] = []
+        while self._heap and self._heap[0][0] <= now and len(events) < _TOGETHER:
+            _, hour, number, key = heapq.heappop(self._heap)
+            if hour == _RETRY:
+                shard.attempts.start(key)
+            else:
+                events.append(TimerDue(hour, number, key))
+        if len(events) == 1:
+            await shard.perform(events[0])
+            return
+        async with asyncio.TaskGroup() as group:
+            for event in events:
+                group.create_task(shard.perform(event))
+
+    async def _sleep(self) -> None:
+        """Until the next timer, a new first one, or the time to look further ahead."""
+        clock = self._shard.environment.clock
+        delay = min((self._heap[0][0] - clock.now_ms()) / 1000 if self._heap else _MARGIN_S / 2, _MARGIN_S / 2)
+        if delay <= 0:
+            return
+        self._changed = asyncio.get_running_loop().create_future()
+        sleeping = asyncio.ensure_future(clock.sleep(delay))
+        try:
+            await asyncio.wait([sleeping, self._changed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            self._changed = None
+
+    async def _load(self, horizon_ms: int) -> None:
+        """Bring the timers due up to `horizon_ms` into the heap."""
+        shard = self._shard
+        before, self._horizon_ms = self._horizon_ms, horizon_ms  # timers added from now on up to the horizon arm themselves
+        index = dict(shard.pages[model.timer_index(shard.number)].document or {})
+        for hour, last in index.items():
+            if hour * model.HOUR_MS > horizon_ms:
+                continue
+            page_ids = [model.timer_page(shard.number, hour, number) for number in range(last + 1)]
+            await shard.load(page_ids)
+            for number, page_id in enumerate(page_ids):
+                page = shard.pages.get(page_id)
+                for key, (at_ms, _) in (page.document or {}).items() if page is not None else ():
+                    if before < at_ms <= horizon_ms:
+                        heapq.heappush(self._heap, (at_ms, hour, number, key))
