@@ -43,13 +43,9 @@ _CLOCK: Final = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d)([.,]\d{1,9})?", re.ASCI
 
 _FRIENDLY: Final = 'failed to parse input in the "friendly" duration format: '
 _NO_INTEGER: Final = (
-    _FRIENDLY
-    + "expected duration to start with a unit value (a decimal integer) "
-    + "after an optional sign, but no integer was found"
+    _FRIENDLY + "expected duration to start with a unit value (a decimal integer) " + "after an optional sign, but no integer was found"
 )
-_NO_UNIT: Final = (
-    _FRIENDLY + "expected to find unit designator suffix (e.g., `years` or `secs`) after parsing integer"
-)
+_NO_UNIT: Final = _FRIENDLY + "expected to find unit designator suffix (e.g., `years` or `secs`) after parsing integer"
 
 
 @lru_cache(maxsize=1024)
@@ -108,11 +104,7 @@ def _friendly(lowered: str, text: str) -> int:
             return nanos + _clock(clock)
         part = _PART.match(lowered, position)
         if part is None:
-            raise ValueError(
-                _NO_INTEGER
-                if position == 0
-                else f"expected number and unit after '{text[:position]}' in '{text}'"
-            )
+            raise ValueError(_NO_INTEGER if position == 0 else f"expected number and unit after '{text[:position]}' in '{text}'")
         number, fraction, name = part.groups()
         if not name:
             raise ValueError(_NO_UNIT)
@@ -120,9 +112,7 @@ def _friendly(lowered: str, text: str) -> int:
             raise ValueError(_no_calendar(text))
         unit = _UNITS.get(name)
         if unit is None:
-            raise ValueError(
-                f"expected a unit such as 'd', 'h', 'm', 's' or 'ms', found '{name}' in '{text}'"
-            )
+            raise ValueError(f"expected a unit such as 'd', 'h', 'm', 's' or 'ms', found '{name}' in '{text}'")
         if unit >= previous:
             raise ValueError(f"expected units from large to small, each once, found '{text}'")
         if fraction and (part.end() != len(lowered) or unit > HOUR):

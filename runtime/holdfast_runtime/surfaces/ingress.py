@@ -9,6 +9,7 @@ send are in `ingress_lookups.py`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -47,12 +48,10 @@ from holdfast_runtime.surfaces.ingress_routes import HandlerRoute, Routes, Servi
 log = logging.getLogger("holdfast.ingress")
 
 RUN_WITH_IDEMPOTENCY_KEY: Final = (
-    "cannot use the idempotency key with workflow handlers. "
-    "The handler invocation will already be idempotent by the workflow key itself."
+    "cannot use the idempotency key with workflow handlers. The handler invocation will already be idempotent by the workflow key itself."
 )
-DELAY_ON_CALL: Final = (
-    "cannot use the delay query parameter with calls. The delay is supported only with sends"
-)
+DELAY_ON_CALL: Final = "cannot use the delay query parameter with calls. The delay is supported only with sends"
+SHUTTING_DOWN: Final = "the server is shutting down. What was accepted goes on: attach to it by its idempotency key or its id"
 OVERLOADED: Final = "too many requests, the ingress is overloaded. Retry later."
 
 _METHODS: Final = frozenset({"POST", "GET"})
@@ -99,6 +98,8 @@ class Ingress:
             reply = await self._answer(scope, headers, receive)
         except CallerGone:
             return None
+        except asyncio.CancelledError:
+            reply = ingress_error(503, SHUTTING_DOWN, [(b"retry-after", b"1")])
         except Refused as refused:
             reply = refused.reply
         except CoordinatorUnavailable as error:
@@ -141,9 +142,7 @@ class Ingress:
         request = _Request(route, key, is_send, method, headers, scope, receive)
         return await self._accept(request)
 
-    async def _below_restate(
-        self, parts: list[bytes], method: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive
-    ) -> Reply:
+    async def _below_restate(self, parts: list[bytes], method: str, headers: dict[bytes, bytes], scope: Scope, receive: Receive) -> Reply:
         verb = parts[2]
         if verb in (b"call", b"send"):
             if len(parts) < 5:
@@ -166,9 +165,7 @@ class Ingress:
         service = self.routes().get(name)
         if service is None:
             text = name.decode("utf-8", "replace")
-            raise Refused(
-                404, f"service '{text}' not found, make sure to register the service before calling it."
-            )
+            raise Refused(404, f"service '{text}' not found, make sure to register the service before calling it.")
         return service
 
     def _handler(self, service: ServiceRoute, name: bytes) -> HandlerRoute:

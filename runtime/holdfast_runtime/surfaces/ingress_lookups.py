@@ -128,9 +128,7 @@ class Lookups:
         service = self._routes().get(rest[0])
         name = rest[0].decode("utf-8", "replace")
         if service is None:
-            raise Refused(
-                404, f"service '{name}' not found, make sure to register the service before calling it."
-            )
+            raise Refused(404, f"service '{name}' not found, make sure to register the service before calling it.")
         if len(rest) != (5 if service.keyed else 4):
             raise Refused(400, BAD_INVOCATION_PATH)
         key = decode_key(rest[1]) if service.keyed else None
@@ -182,10 +180,7 @@ class Lookups:
                 invocation_id = idempotent_id(service, handler, _text(target, "idempotencyKey"), object_key)
                 known = self._routes().get(service.encode())
                 return Wanted(invocation_id, known.handlers.get(handler.encode()) if known else None)
-        raise ValueError(
-            "expected target 'workflow', 'idempotentInvocation' or 'invocation', "
-            f"found {target.get('target')!r:.40}"
-        )
+        raise ValueError(f"expected target 'workflow', 'idempotentInvocation' or 'invocation', found {target.get('target')!r:.40}")
 
 
 def _text(target: dict[str, Any], member: str) -> str:

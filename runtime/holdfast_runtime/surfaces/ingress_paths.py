@@ -20,9 +20,7 @@ BAD_NEW_PATH: Final = (
     "/restate/scope/:scope/call/:service/:handler, /restate/attach/:invocation_id, "
     "/restate/output/:invocation_id, or /restate/lookup"
 )
-BAD_AWAKEABLE_PATH: Final = (
-    "bad path, expected either /restate/awakeables/:id/resolve or /restate/awakeables/:id/reject"
-)
+BAD_AWAKEABLE_PATH: Final = "bad path, expected either /restate/awakeables/:id/resolve or /restate/awakeables/:id/reject"
 BAD_INVOCATION_PATH: Final = (
     "bad path, expected either /restate/invocation/:invocation_id/output or "
     "/restate/invocation/:invocation_id/attach or "
@@ -75,9 +73,7 @@ def delay_ms_of(query: bytes) -> int | None:
             try:
                 return parse_duration(f"{text}ms" if text.isascii() and text.isdecimal() else text)
             except ValueError as error:
-                raise Refused(
-                    400, f"bad delay query parameter, must be a ISO8601 duration: {error}"
-                ) from error
+                raise Refused(400, f"bad delay query parameter, must be a ISO8601 duration: {error}") from error
     return None
 
 

@@ -79,9 +79,7 @@ def outcome_reply(invocation_id: bytes, outcome: Outcome, route: HandlerRoute | 
     if not isinstance(outcome, Success):
         return invocation_error(invocation_id, outcome)
     headers: RawHeaders = [(b"x-restate-id", invocation_id)]
-    content_type, if_empty = (
-        (JSON, False) if route is None else (route.content_type, route.content_type_if_empty)
-    )
+    content_type, if_empty = (JSON, False) if route is None else (route.content_type, route.content_type_if_empty)
     if content_type is not None and (outcome.value or if_empty):
         headers.append(content_type)
     if outcome.expires_at_ms is not None:

@@ -44,10 +44,7 @@ def compile_routes(view: RegistryView) -> Routes:
 
 def _service(view: RegistryView, service: ServiceRevision) -> ServiceRoute:
     deprecated = _deprecated(view, service)
-    handlers = {
-        name.encode(): _handler(service.name, handler, deprecated)
-        for name, handler in service.handlers.items()
-    }
+    handlers = {name.encode(): _handler(service.name, handler, deprecated) for name, handler in service.handlers.items()}
     return ServiceRoute(service.name, service.type is not ServiceType.SERVICE, handlers)
 
 
@@ -70,7 +67,4 @@ def _deprecated(view: RegistryView, service: ServiceRevision) -> str | None:
     deployment = view.deployments.get(service.deployment_id)
     if deployment is None or deployment.max_protocol_version >= MIN_VERSION:
         return None
-    return (
-        f"the service {service.name} is exposed by the deprecated deployment {deployment.id}. "
-        f"Upgrade the SDK used by {service.name}."
-    )
+    return f"the service {service.name} is exposed by the deprecated deployment {deployment.id}. Upgrade the SDK used by {service.name}."
