@@ -14,11 +14,7 @@ from tests.adapters.raw_server import Peer, raw_server
 
 CONTENT_TYPE = "application/vnd.restate.invocation.v6"
 REQUEST = EndpointRequest("POST", "/invoke/Demo/echo", {"content-type": CONTENT_TYPE}, b"frames")
-OK = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: "
-    + CONTENT_TYPE.encode()
-    + b"\r\nx-twice: first\r\nX-Twice: second\r\n"
-)
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: " + CONTENT_TYPE.encode() + b"\r\nx-twice: first\r\nX-Twice: second\r\n"
 COUNTED = OK + b"content-length: 6\r\n\r\nanswer"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n3\r\nans\r\n3;ext=1\r\nwer\r\n0\r\ntrailer: x\r\n\r\n"
 
@@ -35,9 +31,7 @@ async def endpoint() -> AsyncIterator[HttpEndpoint]:
 
 
 @pytest.mark.parametrize("answer", [COUNTED, CHUNKED], ids=["counted", "chunked"])
-async def test_a_response_split_at_any_position_is_the_same_response(
-    endpoint: HttpEndpoint, answer: bytes
-) -> None:
+async def test_a_response_split_at_any_position_is_the_same_response(endpoint: HttpEndpoint, answer: bytes) -> None:
     async def script(peer: Peer) -> None:
         for cut in range(1, len(answer)):
             await peer.request()
@@ -54,10 +48,7 @@ async def test_a_response_split_at_any_position_is_the_same_response(
 
 
 async def test_single_bytes_and_informational_responses(endpoint: HttpEndpoint) -> None:
-    answer = (
-        b"HTTP/1.1 100 Continue\r\nx-twice: no\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
-        + CHUNKED
-    )
+    answer = b"HTTP/1.1 100 Continue\r\nx-twice: no\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + CHUNKED
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -127,9 +118,7 @@ async def test_connection_close_is_obeyed(endpoint: HttpEndpoint) -> None:
     [OK + b"content-length: 600\r\n\r\nans", OK + b"transfer-encoding: chunked\r\n\r\n3\r\nans\r\n5\r\n"],
     ids=["counted", "chunked"],
 )
-async def test_a_connection_lost_in_the_body_gives_what_came(
-    endpoint: HttpEndpoint, partial: bytes, reset: bool
-) -> None:
+async def test_a_connection_lost_in_the_body_gives_what_came(endpoint: HttpEndpoint, partial: bytes, reset: bool) -> None:
     first_seen = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -234,17 +223,13 @@ async def test_large_bodies_both_ways_reuse_the_connection(endpoint: HttpEndpoin
 
     async with raw_server(script) as server:
         for _ in range(2):
-            response = await endpoint.request(
-                at(server.uri), EndpointRequest("POST", "/invoke/D/big", {}, big), timeout_s=30
-            )
+            response = await endpoint.request(at(server.uri), EndpointRequest("POST", "/invoke/D/big", {}, big), timeout_s=30)
             assert response.body == big
         assert server.connections == 1
 
 
 @pytest.mark.parametrize("framing", [b"content-length: 2000\r\n\r\n", b"\r\n"], ids=["announced", "endless"])
-async def test_a_response_over_the_limit_fails(
-    endpoint: HttpEndpoint, framing: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_response_over_the_limit_fails(endpoint: HttpEndpoint, framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdfast_runtime.adapters.http1.MAX_RESPONSE_BYTES", 1000)
 
     async def script(peer: Peer) -> None:
@@ -318,8 +303,7 @@ async def test_a_refused_connection_names_the_address(endpoint: HttpEndpoint, un
     with pytest.raises(EndpointFailure) as failure:
         await endpoint.request(address, REQUEST, timeout_s=5)
     assert str(failure.value) == (
-        f"error when calling 'http://127.0.0.1:{unused_tcp_port}/base/': "
-        "connect error: Connection refused (os error 111)"
+        f"error when calling 'http://127.0.0.1:{unused_tcp_port}/base/': connect error: Connection refused (os error 111)"
     )
     assert failure.value.error_code == "RT0010"
 
@@ -361,16 +345,12 @@ async def test_closing_ends_what_is_in_flight(endpoint: HttpEndpoint) -> None:
         ({"Content-Length": "3"}, "set by the transport"),
     ],
 )
-async def test_headers_that_would_break_the_framing_are_refused(
-    endpoint: HttpEndpoint, headers: dict[str, str], message: str
-) -> None:
+async def test_headers_that_would_break_the_framing_are_refused(endpoint: HttpEndpoint, headers: dict[str, str], message: str) -> None:
     with pytest.raises(EndpointFailure, match=message):
         await endpoint.request(at("http://127.0.0.1:1", **headers), REQUEST, timeout_s=5)
 
 
-@pytest.mark.parametrize(
-    "uri", ["ftp://x", "localhost:80", "http://", "http://h:99999", "http://h/?q=1", "http://h/a b"]
-)
+@pytest.mark.parametrize("uri", ["ftp://x", "localhost:80", "http://", "http://h:99999", "http://h/?q=1", "http://h/a b"])
 async def test_addresses_that_cannot_be_called_are_refused(endpoint: HttpEndpoint, uri: str) -> None:
     with pytest.raises(EndpointFailure, match=r"the URI|request path"):
         await endpoint.request(at(uri), REQUEST, timeout_s=5)

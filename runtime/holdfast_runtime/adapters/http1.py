@@ -1,6 +1,6 @@
-"""HTTP/1.1 client:
+"""HTTP/1.1 client: pooled keep-alive connections, one exchange at a time on each.
 
-pooled keep-alive connections, one exchange at a time on each. The hot path: nothing here that is not needed.
+The hot path: nothing here that is not needed.
 
 - A request is one write, a response is what `httptools` makes of the bytes; bodies are counted, chunked, or
   end with the connection.
@@ -34,9 +34,7 @@ from holdfast_runtime.adapters.http_exchange import (
 )
 from holdfast_runtime.ports.endpoint import EndpointResponse
 
-IDLE_LIMIT: Final = (
-    64  # kept-alive connections per origin; more than that many were needed at once only in a burst
-)
+IDLE_LIMIT: Final = 64  # kept-alive connections per origin; more than that many were needed at once only in a burst
 _ONE_WRITE: Final = 64 * 1024  # below, copying head and body together is cheaper than a second write
 
 
@@ -120,9 +118,7 @@ class Http1Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             if not self._complete:
-                self._fail(
-                    ExchangeFailed(f"the peer does not speak HTTP/1.1 ({describe_parse(exc)})", "RT0012")
-                )
+                self._fail(ExchangeFailed(f"the peer does not speak HTTP/1.1 ({describe_parse(exc)})", "RT0012"))
                 return
             self._extra = True
         if self._body_bytes > MAX_RESPONSE_BYTES:
@@ -194,12 +190,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _lost(self, exc: Exception | None) -> None:
         if self._head_complete:
-            ends_with_connection = not any(
-                name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers
-            )
-            self._settle(
-                self._response(None if ends_with_connection and exc is None else broken_connection(exc))
-            )
+            ends_with_connection = not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers)
+            self._settle(self._response(None if ends_with_connection and exc is None else broken_connection(exc)))
         elif self._any_bytes:
             self._fail(ExchangeFailed(f"{broken_connection(exc)} in the middle of the response's headers"))
         elif self._served:
@@ -270,9 +262,7 @@ class Http1Pool:
         connection = await self._connect(deadline)
         return await self._on(connection, head, request.body, max(0.0, deadline - self._loop.time()))
 
-    async def _on(
-        self, connection: Http1Connection, head: bytes, body: bytes, timeout_s: float
-    ) -> EndpointResponse:
+    async def _on(self, connection: Http1Connection, head: bytes, body: bytes, timeout_s: float) -> EndpointResponse:
         if self._closed:
             connection.close()
             raise ExchangeFailed("the client is shutting down")

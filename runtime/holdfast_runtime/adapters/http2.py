@@ -49,6 +49,8 @@ STREAM_WINDOW: Final = 1024 * 1024  # how far ahead of our reading a peer may se
 CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 _MAX_STREAM_ID: Final = 2**31 - 1
 
+_GREETINGS: Final = (b"", b"\x04", b"\x07", b"P")  # frame type: SETTINGS, or GOAWAY at once; the P is of HTTP/
+
 HTTP1_ONLY: Final = "server possibly supports only HTTP1.1, consider discovery with --use-http1.1."
 
 
@@ -68,9 +70,7 @@ class _Stream:
 
     __slots__ = ("body", "body_bytes", "bytes_before", "headers", "reply", "status", "timer", "unsent")
 
-    def __init__(
-        self, unsent: memoryview, reply: asyncio.Future[EndpointResponse], bytes_before: int
-    ) -> None:
+    def __init__(self, unsent: memoryview, reply: asyncio.Future[EndpointResponse], bytes_before: int) -> None:
         self.unsent = unsent
         self.reply = reply
         self.bytes_before = bytes_before  # received on the connection when the stream began
@@ -122,9 +122,7 @@ class Http2Connection(asyncio.Protocol):
     @property
     def has_room(self) -> bool:
         return (
-            self._transport is not None
-            and not self._retiring
-            and len(self._streams) < self._machine.remote_settings.max_concurrent_streams
+            self._transport is not None and not self._retiring and len(self._streams) < self._machine.remote_settings.max_concurrent_streams
         )
 
     @property
@@ -179,13 +177,14 @@ class Http2Connection(asyncio.Protocol):
             if self._first_bytes == b"HTTP/":
                 self._end(ExchangeFailed(HTTP1_ONLY, "META0014"))
                 return
+            if self._first_bytes[3:4] not in _GREETINGS:  # h2 would wait for the end of the frame
+                self._end(ExchangeFailed(f"the peer does not speak HTTP/2 (it says {self._first_bytes!r})", "RT0012"))
+                return
         try:
             events = self._machine.receive_data(data)
         except h2.exceptions.ProtocolError as exc:
             self._flush()  # the GOAWAY that names our complaint
-            self._end(
-                ExchangeFailed(f"the peer broke the HTTP/2 protocol ({type(exc).__name__}: {exc})", "RT0012")
-            )
+            self._end(ExchangeFailed(f"the peer broke the HTTP/2 protocol ({type(exc).__name__}: {exc})", "RT0012"))
             return
         for event in events:
             self._handle(event)
@@ -202,9 +201,7 @@ class Http2Connection(asyncio.Protocol):
         for stream_id, stream in list(self._streams.items()):
             stale = self._served and stream.bytes_before == self._received
             kind = NotStarted if stale else ExchangeFailed
-            self._settle(
-                stream_id, stream.response(why) if stream.status else kind(f"{why} before a response")
-            )
+            self._settle(stream_id, stream.response(why) if stream.status else kind(f"{why} before a response"))
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         self._on_closed(self)
@@ -244,9 +241,7 @@ class Http2Connection(asyncio.Protocol):
         pairs = [(bytes(name), bytes(value)) for name, value in event.headers]
         status = next((value for name, value in pairs if name == b":status"), b"")
         if not (len(status) == 3 and status.isdigit()):
-            self._give_up(
-                event.stream_id, ExchangeFailed(f"the response has no valid :status ({status!r})", "RT0012")
-            )
+            self._give_up(event.stream_id, ExchangeFailed(f"the response has no valid :status ({status!r})", "RT0012"))
             return
         stream.status = int(status)
         stream.headers = first_of(pair for pair in pairs if not pair[0].startswith(b":"))
@@ -307,9 +302,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _send_body(self, stream_id: int, stream: _Stream) -> None:
         while stream.unsent and self._writable and self._transport is not None:
-            window = min(
-                self._machine.local_flow_control_window(stream_id), self._machine.max_outbound_frame_size
-            )
+            window = min(self._machine.local_flow_control_window(stream_id), self._machine.max_outbound_frame_size)
             if window <= 0:
                 return
             chunk, stream.unsent = stream.unsent[:window], stream.unsent[window:]

@@ -1,6 +1,4 @@
-"""Endpoints behind HTTP:
-
-HTTP/1.1, HTTP/2 in cleartext with prior knowledge, and https with the version ALPN chooses.
+"""Endpoints behind HTTP: HTTP/1.1, cleartext HTTP/2 with prior knowledge, https with the version ALPN chooses.
 
 The address says which: `http_version` HTTP/1.1 is what `use_http_11` registered; otherwise cleartext means
 HTTP/2 at once, and TLS offers both (service protocol §5.3, http-api §3.1). Statuses come back as they are;
@@ -17,7 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from holdfast_runtime.adapters.http1 import Http1Connection, Http1Pool
+from holdfast_runtime.adapters.http1 import IDLE_LIMIT, Http1Connection, Http1Pool
 from holdfast_runtime.adapters.http2 import Http2Connection, Http2Pool
 from holdfast_runtime.adapters.http_exchange import (
     CONNECT_TIMEOUT_S,
@@ -77,26 +75,30 @@ def parse_uri(uri: str) -> Target:
         user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(user.encode()).decode()
     shown = f"{parts.scheme}://{authority}{base_path}/"
-    return Target(
-        parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], authority, base_path, authorization, shown
-    )
+    return Target(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], authority, base_path, authorization, shown)
 
 
-class _Origin:
+class Origin:
     """The connections to one (scheme, host, port) for one wanted version.
 
     `mode` is what is spoken, None until TLS has said.
     """
 
     def __init__(
-        self, target: Target, version: HttpVersion, tls: ssl.SSLContext | None, idle_timeout_s: float
+        self,
+        target: Target,
+        version: HttpVersion,
+        tls: ssl.SSLContext | None,
+        *,
+        idle_limit: int = IDLE_LIMIT,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
     ) -> None:
         self._target = target
         self._tls = tls
         self._idle_timeout_s = idle_timeout_s
         self._loop = asyncio.get_running_loop()
         self._first = asyncio.Lock()
-        self.h1 = Http1Pool(self._connect_h1, idle_timeout_s=idle_timeout_s)
+        self.h1 = Http1Pool(self._connect_h1, idle_limit=idle_limit, idle_timeout_s=idle_timeout_s)
         self.h2 = Http2Pool(self._connect_h2)
         self.mode: HttpVersion | None = None if tls is not None and version is HttpVersion.HTTP_2 else version
 
@@ -170,9 +172,7 @@ class _Origin:
         except TimeoutError as exc:
             if isinstance(exc, OSError) and exc.errno is not None:  # ETIMEDOUT of the system
                 raise ExchangeFailed(f"connect error: {describe(exc)}") from exc
-            raise ExchangeFailed(
-                "connect error: no connection in time; is the address reachable from here?"
-            ) from None
+            raise ExchangeFailed("connect error: no connection in time; is the address reachable from here?") from None
         except OSError as exc:  # refused, unreachable, unknown name, failed TLS handshake
             raise ExchangeFailed(f"connect error: {describe(exc)}") from exc
 
@@ -225,11 +225,9 @@ class HttpEndpoint:
     ) -> None:
         self._tls = tls
         self._idle_timeout_s = idle_timeout_s
-        self._origins: dict[tuple[str, str, int, HttpVersion], _Origin] = {}
+        self._origins: dict[tuple[str, str, int, HttpVersion], Origin] = {}
 
-    async def request(
-        self, address: Address, request: EndpointRequest, *, timeout_s: float
-    ) -> EndpointResponse:
+    async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
         assert isinstance(address, HttpAddress)
         shown = "the endpoint"
         try:
@@ -239,22 +237,18 @@ class HttpEndpoint:
             return await self._origin(target, address.http_version).exchange(outgoing, timeout_s=timeout_s)
         except ExchangeFailed as failed:
             reason = failed.within(timeout_s) if isinstance(failed, TimedOut) else failed.reason
-            raise EndpointFailure(
-                f"error when calling {shown}: {reason}", error_code=failed.error_code
-            ) from failed
+            raise EndpointFailure(f"error when calling {shown}: {reason}", error_code=failed.error_code) from failed
 
     async def close(self) -> None:
         for origin in self._origins.values():
             origin.close()
         self._origins.clear()
 
-    def _origin(self, target: Target, version: HttpVersion) -> _Origin:
+    def _origin(self, target: Target, version: HttpVersion) -> Origin:
         key = (target.scheme, target.host, target.port, version)
         origin = self._origins.get(key)
         if origin is None:
-            origin = self._origins[key] = _Origin(
-                target, version, self._context(target, version), self._idle_timeout_s
-            )
+            origin = self._origins[key] = Origin(target, version, self._context(target, version), idle_timeout_s=self._idle_timeout_s)
         return origin
 
     def _context(self, target: Target, version: HttpVersion) -> ssl.SSLContext | None:
@@ -266,10 +260,7 @@ class HttpEndpoint:
 
 
 def _outgoing(target: Target, address: HttpAddress, request: EndpointRequest) -> Outgoing:
-    """The caller's own headers win over the deployment's:
-
-    content-type and identity are not for users to change.
-    """
+    """The caller's headers win over the deployment's: content-type and identity are not for users to change."""
     headers = merged_headers(address.additional_headers, request.headers)
     names = {name for name, _ in headers}
     if target.authorization is not None and "authorization" not in names:

@@ -1,7 +1,4 @@
-"""One HTTP exchange, whatever the version:
-
-the words that `http1`, `http2`, `http_endpoint` and the Lambda client share.
-"""
+"""One HTTP exchange, whatever the version: what `http1`, `http2`, `http_endpoint` and `aws_lambda` share."""
 
 from __future__ import annotations
 
@@ -13,9 +10,7 @@ from typing import Final, NamedTuple
 
 MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024  # an attempt's new frames; above, a peer could fill our memory
 MAX_HEAD_BYTES: Final = 64 * 1024  # status line and headers of a response
-CONNECT_TIMEOUT_S: Final = (
-    10.0  # name, TCP, TLS and HTTP/2 settings; an unreachable address must not use the abort timeout
-)
+CONNECT_TIMEOUT_S: Final = 10.0  # name, TCP, TLS and HTTP/2 settings; an unreachable address must not use the abort timeout
 IDLE_TIMEOUT_S: Final = 30.0  # kept-alive connections nobody used for so long are closed
 
 # The transport decides about these: a caller's own would contradict the framing.
@@ -50,10 +45,7 @@ class ExchangeFailed(Exception):
 
 
 class NotStarted(ExchangeFailed):
-    """The peer said, or all signs say, that it never looked at the request:
-
-    it may be sent again on a fresh connection.
-    """
+    """The peer never looked at the request, or so all signs say: it may be sent again elsewhere."""
 
 
 class ProtocolChanged(Exception):
@@ -79,13 +71,9 @@ def header_name(name: str) -> str:
     """`name` in lower case. ExchangeFailed when it is no header name or one the transport sets itself."""
     lowered = name.lower()
     if not _TOKEN(name):
-        raise ExchangeFailed(
-            f"header name {name!r} is not allowed in HTTP; correct the deployment's headers", "RT0006"
-        )
+        raise ExchangeFailed(f"header name {name!r} is not allowed in HTTP; correct the deployment's headers", "RT0006")
     if lowered in FRAMING_HEADERS:
-        raise ExchangeFailed(
-            f"header '{lowered}' is set by the transport; remove it from the deployment's headers", "RT0006"
-        )
+        raise ExchangeFailed(f"header '{lowered}' is set by the transport; remove it from the deployment's headers", "RT0006")
     return lowered
 
 
@@ -98,9 +86,7 @@ def merged_headers(*sources: Mapping[str, str]) -> list[tuple[str, str]]:
     for source in sources:
         for name, value in source.items():
             if _FORBIDDEN_IN_VALUE(value):
-                raise ExchangeFailed(
-                    f"the value of header '{name}' contains a control character; correct it", "RT0006"
-                )
+                raise ExchangeFailed(f"the value of header '{name}' contains a control character; correct it", "RT0006")
             merged[header_name(name)] = value
     return list(merged.items())
 
@@ -122,8 +108,7 @@ def first_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 def too_large() -> ExchangeFailed:
     return ExchangeFailed(
-        f"the response is larger than {MAX_RESPONSE_BYTES} bytes; "
-        "return less at once, keep large values in a store of their own",
+        f"the response is larger than {MAX_RESPONSE_BYTES} bytes; return less at once, keep large values in a store of their own",
         "RT0003",
     )
 

@@ -1,9 +1,7 @@
-"""What an endpoint's answer means:
+"""What an endpoint's answer means: the table of service protocol §5.1.5, the same for every transport.
 
-the table of service protocol §5.1.5, the same for HTTP, Lambda and in-process.
-
-No outcome here ends an invocation: every failure is a failed attempt. What differs is the code shown to users
-and the next delay.
+No outcome here ends an invocation: every failure is a failed attempt. What differs is the code shown to
+users and the next delay.
 """
 
 from __future__ import annotations
@@ -41,9 +39,7 @@ _STATUS_MEANING: Final = {
 }
 
 
-def failure_of(
-    response: EndpointResponse, expected_content_type: str, *, now_ms: int
-) -> EndpointFailure | None:
+def failure_of(response: EndpointResponse, expected_content_type: str, *, now_ms: int) -> EndpointFailure | None:
     """The failure an answer stands for, None when its body is frames to decode.
 
     A `broken` answer with the right status and content-type is None too: its whole frames count, then the
@@ -51,9 +47,7 @@ def failure_of(
     """
     if response.status == 200:
         return _wrong_content(response, expected_content_type)
-    error_code, meaning = _STATUS_MEANING.get(
-        response.status, ("RT0012", "an invocation is answered with 200")
-    )
+    error_code, meaning = _STATUS_MEANING.get(response.status, ("RT0012", "an invocation is answered with 200"))
     message = f"the endpoint answered status {response.status}: {meaning}.{_shown(response)}"
     delay = retry_after_ms(response, now_ms=now_ms) if response.status in (429, 503) else None
     return EndpointFailure(message, code=response.status, error_code=error_code, retry_after_ms=delay)

@@ -1,0 +1,103 @@
+"""Who we are to AWS and where its services answer: credentials, assumed roles, endpoints; found by aioboto3.
+
+The usual way (environment, profile, container or instance role, `AWS_ENDPOINT_URL[_SERVICE]`), once, on first
+use. Sessions of assumed roles are kept and renewed before they expire; concurrent callers wait for one renewal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any, Final, NamedTuple
+
+from holdfast_runtime.adapters.sigv4 import Credentials
+from holdfast_runtime.ports.system import Clock
+
+RENEW_BEFORE_MS: Final = 5 * 60 * 1000  # longer than clocks disagree and a request is signed ahead
+
+
+class AccessFailed(Exception):
+    """No credentials, or a role that cannot be assumed; the text says which and what to do."""
+
+
+class _Assumed(NamedTuple):
+    credentials: Credentials
+    expires_at_ms: int
+
+
+class AwsAccess:
+    """The AWS libraries are imported at the first use, so that a coordinator without AWS never loads them."""
+
+    def __init__(self, clock: Clock, *, external_id: str | None = None) -> None:
+        self._clock = clock
+        self._external_id = external_id
+        self._session: Any = None
+        self._own: Any = None
+        self._endpoints: dict[tuple[str, str], str] = {}
+        self._assumed: dict[tuple[str, str], _Assumed] = {}
+        self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def endpoint(self, service: str, region: str) -> str:
+        """The base URL of a service in a region, environment and profile considered."""
+        key = (service, region)
+        if key not in self._endpoints:
+            async with self._locks[key], (await self._started()).client(service, region_name=region) as client:
+                self._endpoints[key] = client.meta.endpoint_url
+        return self._endpoints[key]
+
+    async def credentials(self, region: str, role_arn: str | None) -> Credentials:
+        """Our own, or those of `role_arn` assumed through the STS of `region`.
+
+        Valid for some minutes at least.
+        """
+        if role_arn is None:
+            return await self._own_credentials()
+        key = (region, role_arn)
+        if not self._fresh(key):
+            async with self._locks[key]:
+                if not self._fresh(key):
+                    self._assumed[key] = await self._assume(region, role_arn)
+        return self._assumed[key].credentials
+
+    def _fresh(self, key: tuple[str, str]) -> bool:
+        held = self._assumed.get(key)
+        return held is not None and self._clock.now_ms() < held.expires_at_ms - RENEW_BEFORE_MS
+
+    async def _own_credentials(self) -> Credentials:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            if self._own is None:
+                self._own = await (await self._started()).get_credentials()
+            if self._own is None:
+                raise AccessFailed(
+                    "no AWS credentials found; give the coordinator a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY"
+                )
+            frozen = await self._own.get_frozen_credentials()  # renews them when it is time
+        except (BotoCoreError, ClientError, RuntimeError) as exc:
+            raise AccessFailed(f"the AWS credentials could not be loaded: {exc}") from exc
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+    async def _assume(self, region: str, role_arn: str) -> _Assumed:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        more = {"ExternalId": self._external_id} if self._external_id is not None else {}
+        name = f"holdfast-{self._clock.now_ms() // 1000}"
+        try:
+            async with (await self._started()).client("sts", region_name=region) as sts:
+                answer = await sts.assume_role(RoleArn=role_arn, RoleSessionName=name, **more)
+        except (BotoCoreError, ClientError) as exc:
+            raise AccessFailed(f"role {role_arn} cannot be assumed: {exc}; its trust policy must name the coordinator's role") from exc
+        held = answer["Credentials"]
+        return _Assumed(
+            Credentials(held["AccessKeyId"], held["SecretAccessKey"], held["SessionToken"]),
+            int(held["Expiration"].timestamp() * 1000),
+        )
+
+    async def _started(self) -> Any:
+        if self._session is None:
+            import aioboto3
+
+            self._session = aioboto3.Session()
+        return self._session

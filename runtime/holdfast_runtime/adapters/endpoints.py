@@ -1,0 +1,49 @@
+"""One `Endpoint` for every kind of address; owns the transports and closes them."""
+
+from __future__ import annotations
+
+from holdfast_runtime.adapters.aws_lambda import LambdaEndpoint
+from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
+from holdfast_runtime.adapters.in_process import InProcess
+from holdfast_runtime.ports.endpoint import (
+    Address,
+    EndpointRequest,
+    EndpointResponse,
+    HttpAddress,
+    InProcessAddress,
+    LambdaAddress,
+)
+from holdfast_runtime.ports.system import Clock
+
+
+class Endpoints:
+    """Dispatches on the address.
+
+    Parts may be given; by default each is made with its defaults, and opens nothing until used.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        http: HttpEndpoint | None = None,
+        aws_lambda: LambdaEndpoint | None = None,
+        in_process: InProcess | None = None,
+    ) -> None:
+        self.http = http if http is not None else HttpEndpoint()
+        self.aws_lambda = aws_lambda if aws_lambda is not None else LambdaEndpoint(clock)
+        self.in_process = in_process if in_process is not None else InProcess()
+
+    async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
+        match address:
+            case HttpAddress():
+                return await self.http.request(address, request, timeout_s=timeout_s)
+            case LambdaAddress():
+                return await self.aws_lambda.request(address, request, timeout_s=timeout_s)
+            case InProcessAddress():
+                return await self.in_process.request(address, request, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        await self.http.close()
+        await self.aws_lambda.close()
+        await self.in_process.close()
