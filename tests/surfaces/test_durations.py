@@ -73,9 +73,7 @@ def test_refused_forms_raise_value_error(text: str) -> None:
 
 
 def test_texts_seen_by_existing_clients() -> None:
-    with pytest.raises(
-        ValueError, match=r"expected duration to start with a unit value \(a decimal integer\)"
-    ):
+    with pytest.raises(ValueError, match=r"expected duration to start with a unit value \(a decimal integer\)"):
         parse_duration("abc")
     with pytest.raises(ValueError, match="expected to find unit designator suffix"):
         parse_duration("5000")

@@ -226,13 +226,18 @@ class Ingress:
         message = await receive()
         body: bytes = message.get("body", b"")
         if message.get("more_body"):
+            limit = self._settings.max_body_bytes
             chunks, size = [body], len(body)
             while message.get("more_body"):
                 message = await receive()
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > self._settings.max_body_bytes:
-                    raise Refused(413, "cannot read body: length limit exceeded", [(b"connection", b"close")])
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size <= limit:
+                    chunks.append(chunk)
+                elif size > 2 * limit:
+                    break  # whoever sends on and on is cut off; others are read to their end, to see the answer
+            if size > limit:
+                raise Refused(413, "cannot read body: length limit exceeded", [(b"connection", b"close")])
             body = b"".join(chunks)
         if message["type"] == "http.disconnect":
             raise CallerGone
