@@ -1,5 +1,8 @@
 """Cancel lets handlers clean up, all the way down; kill does not ask."""
 
+from dataclasses import dataclass
+from functools import partial
+
 import httpx
 
 from tests.conformance.client import Deployment, until
@@ -63,40 +66,54 @@ def test_a_kill_ends_the_invocation_without_cleaning_up(services: Deployment) ->
     assert services.effects.count(f"{effect}-undone") == 0
 
 
-def family(services: Deployment) -> tuple[str, str, str, str]:
-    """Effect name, parent, called child and sent child, all of them waiting."""
+@dataclass(frozen=True)
+class Family:
+    """A parent and its three children: one called, one sent, one sent for later."""
+
+    effect: str
+    parent: str
+    called: str
+    sent: str
+    later: str
+
+
+def family(services: Deployment) -> Family:
+    """All of them waiting."""
     effect, note = services.effects.fresh(), services.effects.fresh()
-    parent = services.send("Cancels/parent_of_both", {"effect": effect, "note": note}).invocation_id
-    called, sent = services.effects.note(note).split()
+    parent = services.send("Cancels/parent_of_three", {"effect": effect, "note": note}).invocation_id
+    called, sent, later = services.effects.note(note).split()
     for child in ("called", "sent"):
-        until(lambda child=child: services.effects.count(f"{effect}-{child}-ready"), f"the {child} child")
-    return effect, parent, called, sent
+        until(partial(services.effects.count, f"{effect}-{child}-ready"), f"the {child} child")
+    return Family(effect, parent, called, sent, later)
 
 
 def test_a_cancel_does_not_reach_children_that_were_only_sent(services: Deployment) -> None:
-    effect, parent, called, sent = family(services)
-    services.operate(parent, "cancel")
-    assert services.attach(parent).status_code == 409
-    assert services.attach(called).status_code == 409
-    assert services.effects.count(f"{effect}-called-undone") == 1
-    assert services.status(sent) in ("running", "suspended")
-    services.operate(sent, "kill")
+    them = family(services)
+    services.operate(them.parent, "cancel")
+    assert services.attach(them.parent).status_code == 409
+    assert services.attach(them.called).status_code == 409
+    assert services.effects.count(f"{them.effect}-called-undone") == 1
+    assert services.status(them.sent) in ("running", "suspended")
+    assert services.status(them.later) == "scheduled"
+    for child in (them.sent, them.later):
+        services.operate(child, "kill")
 
 
-def test_a_kill_reaches_called_children(services: Deployment) -> None:
-    effect, parent, called, sent = family(services)
-    services.operate(parent, "kill")
-    assert services.attach(parent).json()["message"] == "killed"
-    assert services.attach(called).json()["message"] == "killed"
-    assert services.effects.count(f"{effect}-called-undone") == 0
-    services.operate(sent, "kill")
+def test_a_kill_reaches_every_child(services: Deployment) -> None:
+    them = family(services)
+    services.operate(them.parent, "kill")
+    for invocation in (them.parent, them.called, them.sent):
+        assert services.attach(invocation).json()["message"] == "killed"
+    until(lambda: services.status(them.later) in (None, "completed"), "the scheduled child to be gone")
+    for child in ("called", "sent", "later"):
+        assert services.effects.count(f"{them.effect}-{child}-undone") == 0
 
 
 def test_operations_on_a_finished_invocation_are_refused(services: Deployment) -> None:
     finished = services.send("Calls/greet", {"name": "x"}).invocation_id
     services.attached(finished)
     for operation in ("cancel", "kill"):
-        until(lambda operation=operation: services.operate(finished, operation).status_code == 409, operation)
+        assert services.operate(finished, operation).status_code == 409
 
 
 def test_operations_on_an_unknown_invocation_are_404(services: Deployment) -> None:

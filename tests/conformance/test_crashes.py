@@ -1,5 +1,7 @@
 """The server is killed in the middle of everything; on the same store all of it completes, nothing twice."""
 
+from functools import partial
+
 import httpx
 import pytest
 
@@ -21,7 +23,7 @@ def test_everything_in_flight_survives_a_killed_server(services: Deployment) -> 
     flow = services.send(f"Flow/{name}/run", {"effect": f"{name}-flow"})
     parent = services.send("Cancels/parent", {"effect": f"{name}-child"})
     for started in (f"{name}-sleep-ready", f"{name}-run", f"{name}-flow-ready", f"{name}-child-ready"):
-        until(lambda started=started: effects.count(started), started)
+        until(partial(effects.count, started), started)
 
     services.server.restart()
 

@@ -3,6 +3,8 @@
 import json
 import random
 
+import pytest
+
 from tests.conformance.client import Deployment
 
 MEGABYTE = 1_000_000
@@ -39,8 +41,20 @@ def test_a_large_payload_passes_through_a_call(services: Deployment) -> None:
     assert answer.content == body
 
 
+def test_a_payload_too_large_for_lambda_is_a_visible_failure(services: Deployment, transport: str) -> None:
+    if not transport.endswith("-lambda"):
+        pytest.skip("only Lambda has this limit")
+    body = random.Random(3).randbytes(5 * MEGABYTE)  # 6.7 MB in base64
+    path = f"/{services.prefix}Payloads/bytes/send"
+    sent = services.request("POST", path, content=body, headers=BINARY).json()["invocationId"]
+    assert services.failure(sent)
+    assert services.output(sent).status_code == 470
+    services.operate(sent, "kill")
+
+
 def test_json_of_every_shape_comes_back(services: Deployment) -> None:
-    for value in ({}, [], "é\u2028", 0, 1.5, True, {"deep": [{"x": None}]}):
+    shapes: list[object] = [{}, [], "é\u2028", 0, 1.5, True, {"deep": [{"x": None}]}]
+    for value in shapes:
         assert services.result("Payloads/json", value) == value
 
 

@@ -521,13 +521,14 @@ async def cancels_parent(ctx: Context, req: Request) -> Any:
     return await ctx.service_call(cancels_wait, req)
 
 
-@cancels.handler("parent_of_both")
-async def cancels_parent_of_both(ctx: Context, req: Request) -> Any:
-    """One child called, one sent; waits for the called one."""
+@cancels.handler("parent_of_three")
+async def cancels_parent_of_three(ctx: Context, req: Request) -> Any:
+    """One child called, one sent, one sent for later; waits for the called one."""
     called = ctx.service_call(cancels_wait, {"effect": req["effect"] + "-called"})
     sent = ctx.service_send(cancels_wait, {"effect": req["effect"] + "-sent"})
-    ids = f"{await called.invocation_id()} {await sent.invocation_id()}"
-    await ctx.run_typed("note", effects.note, RunOptions(), req["note"], ids)
+    later = ctx.service_send(cancels_wait, {"effect": req["effect"] + "-later"}, send_delay=timedelta(hours=1))
+    ids = [await child.invocation_id() for child in (called, sent, later)]
+    await ctx.run_typed("note", effects.note, RunOptions(), req["note"], " ".join(ids))
     return await called
 
 

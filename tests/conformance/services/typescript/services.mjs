@@ -391,12 +391,14 @@ const cancels = service("Cancels", {
 
   parent: async (ctx, req) => ctx.serviceClient(named("Cancels")).wait(req),
 
-  // One child called, one sent; waits for the called one.
-  parent_of_both: async (ctx, req) => {
+  // One child called, one sent, one sent for later; waits for the called one.
+  parent_of_three: async (ctx, req) => {
     const called = ctx.serviceClient(named("Cancels")).wait({ effect: `${req.effect}-called` });
-    const sent = ctx.serviceSendClient(named("Cancels")).wait({ effect: `${req.effect}-sent` });
-    const ids = `${await called.invocationId} ${await sent.invocationId}`;
-    await ctx.run("note", () => note(req.note, ids));
+    const sender = ctx.serviceSendClient(named("Cancels"));
+    const sent = sender.wait({ effect: `${req.effect}-sent` });
+    const later = sender.wait({ effect: `${req.effect}-later` }, restate.rpc.sendOpts({ delay: hour }));
+    const ids = [await called.invocationId, await sent.invocationId, await later.invocationId];
+    await ctx.run("note", () => note(req.note, ids.join(" ")));
     return called;
   },
 
