@@ -1,4 +1,4 @@
-"""The handler's side of one attempt, without input or output: the request body in, commands in, the response body out.
+"""The handler's side of one attempt, without any input or output: request body in, response body out.
 
 Rules: notifications are taken one at a time, in journal order, and only while the handler waits, so what the
 handler sees depends on the journal alone; commands are compared with the record until it is used up and sent
@@ -14,9 +14,8 @@ from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from holdfast.protocol import ids
-from holdfast.protocol.awaiting import Key, key_of
-from holdfast.protocol.errors import ProtocolError
-from holdfast.protocol.frames import Frame, encode, split
+from holdfast.protocol.awaiting import Key
+from holdfast.protocol.frames import encode
 from holdfast.protocol.messages import (
     AttachInvocationCommand,
     CallCommand,
@@ -32,10 +31,8 @@ from holdfast.protocol.messages import (
     GetLazyStateKeysCommand,
     GetPromiseCommand,
     Header,
-    InputCommand,
     Message,
     MessageType,
-    Notification,
     OneWayCallCommand,
     OutputCommand,
     PeekPromiseCommand,
@@ -44,17 +41,14 @@ from holdfast.protocol.messages import (
     SendSignalCommand,
     SetStateCommand,
     SleepCommand,
-    Start,
     StateKeys,
     Suspension,
     Value,
     Void,
-    is_command,
-    is_notification,
-    parse,
 )
 from holdfast.protocol.outcomes import (
     EMPTY,
+    Empty,
     Failed,
     First,
     Keys,
@@ -64,18 +58,17 @@ from holdfast.protocol.outcomes import (
     Resolution,
     Success,
     Text,
-    outcome_of,
 )
-from holdfast.protocol.replay import JournalMismatchError, Recorded, RecordedCommands
+from holdfast.protocol.replay import JournalMismatchError, RecordedCommands
+from holdfast.protocol.request import read_request
 
 CANCELLED: Final = Failed(409, "cancelled")
 _CANCEL_KEY: Final[Key] = ("s", ids.CANCEL_SIGNAL)
 _MessageT = TypeVar("_MessageT", bound=Message)
-_Class = type  # `type` names message types below
 
 
 class Suspended(BaseException):
-    """The attempt is over: control flow of the drivers, never an error. Raised by every operation afterwards."""
+    """The attempt is over: control flow of the drivers, not an error; raised by every later operation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +122,13 @@ class Machine:
     def __init__(self, version: int, body: bytes) -> None:
         """`body`: the whole request. Raises ProtocolError when it is not a complete one (code 571)."""
         self.version = version
-        self.start, self.input, commands, notifications = _read_request(version, body)
-        self.recorded_entries = len(commands) + len(notifications)
-        self._recorded = RecordedCommands(commands)
-        self._notifications = notifications
-        self._known: Final = {key for key, _, _ in notifications}
-        self._child_ids: Final = {
-            key: outcome.text for key, _, outcome in notifications if isinstance(outcome, Text)
-        }
+        request = read_request(version, body)
+        self.start, self.input = request.start, request.input
+        self.recorded_entries = len(request.commands) + len(request.notifications)
+        self._recorded = RecordedCommands(request.commands)
+        self._notifications = request.notifications
+        self._known: Final = {key for key, _ in self._notifications}
+        self._child_ids: Final = {key: outcome.text for key, outcome in self._notifications if isinstance(outcome, Text)}
         self._position = 0  # next notification
         self._sequence = 0  # resolutions so far
         self._leaves: dict[Key, Leaf] = {}
@@ -160,7 +152,7 @@ class Machine:
         if self._recorded.left:
             return True
         rest = self._notifications[self._position :]
-        return any(key != _CANCEL_KEY and not isinstance(outcome, Text) for key, _, outcome in rest)
+        return any(key != _CANCEL_KEY and not isinstance(outcome, Text) for key, outcome in rest)
 
     @property
     def ended(self) -> bool:
@@ -325,7 +317,7 @@ class Machine:
     # ---- State
 
     def get_state(self, key: bytes) -> Leaf:
-        """A state entry: void when missing. Answered at once when the request or an earlier write tells it."""
+        """A state entry: void when missing. Answered at once where request or earlier writes tell."""
         self._check_open()
         if self._answers_eagerly(MessageType.GET_EAGER_STATE_COMMAND, key in self._state):
             value = self._state.get(key)
@@ -377,11 +369,19 @@ class Machine:
 
     # ---- Waiting
 
-    def progress(self, node: Node, *, deadlines: Sequence[Leaf] = (), shielded: bool = False) -> Progress:
+    def progress(
+        self,
+        node: Node,
+        *,
+        deadlines: Sequence[Leaf] = (),
+        shielded: bool = False,
+        may_run: bool = True,
+    ) -> Progress:
         """How a wait for `node` goes on.
 
         `deadlines`: timers that end the wait when they come first. `shielded`: cancellations are dropped, for
-        compensations that must not be interrupted. After Suspend the attempt is over.
+        compensations that must not be interrupted. `may_run` False: suspend instead of asking for more runs to
+        be executed; at least one must have been proposed. After Suspend the attempt is over.
         """
         self._check_open()
         for leaf in node.leaves():
@@ -392,7 +392,7 @@ class Machine:
                 self._release_signals(node, keep=isinstance(done, Ready))
                 return done
             if self._position == len(self._notifications):
-                return self._blocked(node, deadlines, shielded)
+                return self._blocked(node, deadlines, shielded, may_run)
             if self._pop() and not shielded:
                 self._release_signals(node, keep=False)
                 return self._cancel_children()
@@ -411,7 +411,7 @@ class Machine:
 
     def _pop(self) -> bool:
         """Takes the next notification; True when it is a cancellation."""
-        key, _, outcome = self._notifications[self._position]
+        key, outcome = self._notifications[self._position]
         self._position += 1
         if key == _CANCEL_KEY:
             return True
@@ -424,13 +424,13 @@ class Machine:
             self._early[key] = resolution
         return False
 
-    def _blocked(self, node: Node, deadlines: Sequence[Leaf], shielded: bool) -> StartRuns | Suspend:
+    def _blocked(self, node: Node, deadlines: Sequence[Leaf], shielded: bool, may_run: bool) -> StartRuns | Suspend:
         """Nothing more arrived: execute what can be executed here, then suspend on the rest."""
         waiting = [leaf for leaf in node.leaves() if leaf.resolution is None]
         if self._recorded.left:
             raise self._fail(self._recorded.blocked(_words(waiting)))
         runs = tuple(leaf for leaf in waiting if leaf.kind == "run" and leaf.key not in self._proposed)
-        if runs:
+        if runs and may_run:
             return StartRuns(_unique(runs))
         leaves = [*waiting, *(leaf for leaf in deadlines if leaf.resolution is None)]
         keys = [leaf.key for leaf in leaves if leaf.key is not None]
@@ -448,7 +448,7 @@ class Machine:
         return Suspend()
 
     def _cancel_children(self) -> Cancelled | Suspend:
-        """Passes a cancellation on to the calls still open, once their ids are known (service protocol §3.11)."""
+        """Passes a cancellation on to the calls still open, once their ids are known (§3.11)."""
         # Only results the handler could have seen count as finished, so that replay decides the same.
         running = [id_key for id_key, key in self._children if self._resolution_of(key) is None]
         missing = [key for key in running if key not in self._child_ids]
@@ -509,7 +509,7 @@ class Machine:
         related_run: Leaf | None = None,
         next_retry_delay_ms: int | None = None,
     ) -> None:
-        """The attempt failed; what it added so far stays. Does nothing when the response is complete already."""
+        """The attempt failed; what it added so far stays. No effect once the response is complete."""
         if self._over is not None and not isinstance(self._over, JournalMismatchError):
             return
         error = Error(code=code, message=message, stacktrace=stacktrace)
@@ -595,52 +595,6 @@ class Machine:
     def _check_open(self) -> None:
         if self._over is not None:
             raise self._over
-
-
-_Notified: TypeAlias = tuple[Key, int, Outcome]
-
-
-def _read_request(version: int, body: bytes) -> tuple[Start, InputCommand, list[Recorded], list[_Notified]]:
-    """Start, input, commands and notifications of a request; duplicates of one completion are dropped."""
-    frames = list(split(body))
-    start = _expect(frames, 0, MessageType.START, Start, version)
-    if len(frames) - 1 < start.known_entries:
-        raise ProtocolError(
-            f"the request announces {start.known_entries} journal entries and carries {len(frames) - 1}; "
-            "send the whole journal"
-        )
-    input = _expect(frames, 1, MessageType.INPUT_COMMAND, InputCommand, version)
-    commands: list[Recorded] = []
-    notifications: list[_Notified] = []
-    seen: set[Key] = set()
-    for index, frame in enumerate(frames[2:], start=1):
-        if is_notification(frame.type):
-            message = parse(frame.type, frame.body, version=version)
-            assert isinstance(message, Notification)
-            key = key_of(message)
-            if key not in seen or key[0] == "n" or key == _CANCEL_KEY:
-                notifications.append((key, frame.type, outcome_of(message)))
-            seen.add(key)
-        elif is_command(frame.type) and index < start.known_entries:
-            commands.append(Recorded(frame.type, frame.body, index))
-        else:
-            raise ProtocolError(
-                f"entry {index} has type 0x{frame.type:04x}: expected a command or a notification of the "
-                f"{start.known_entries} announced journal entries"
-            )
-    return start, input, commands, notifications
-
-
-def _expect(
-    frames: Sequence[Frame], index: int, type: MessageType, cls: _Class[_MessageT], version: int
-) -> _MessageT:
-    found = frames[index] if index < len(frames) else None
-    if found is None or found.type != type:
-        what = "nothing" if found is None else f"0x{found.type:04x}"
-        raise ProtocolError(f"frame {index} of the request must be {type.name}, found {what}")
-    message = parse(found.type, found.body, version=version)
-    assert isinstance(message, cls)
-    return message
 
 
 def _headers(pairs: Iterable[tuple[str, str]]) -> list[Header]:

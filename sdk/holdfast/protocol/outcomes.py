@@ -1,7 +1,8 @@
 """What an awaited result turned out to be, and the tree of results an attempt waits for.
 
-Rules: every resolution carries the sequence number of the notification that caused it, and who wins is decided
-by that number alone, so a replay takes the branch the first execution took. A node once resolved never changes.
+Rules: every resolution carries the sequence number of the notification that caused it, and who wins is
+decided by that number alone, so a replay takes the branch the first execution took. A node once resolved
+never changes.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ class Resolution:
 class Leaf:
     """One result: a completion, a signal by index, or a value that is known already.
 
-    `kind` decides what the machine does with it while it is unresolved: a "run" is executed when it is awaited.
+    `kind` decides what the machine does while it is unresolved: a "run" is executed when awaited.
     """
 
     __slots__ = ("awaited", "command_index", "key", "kind", "name", "resolution")
@@ -177,7 +178,26 @@ class First:
             yield from self.children[index].delivered()
 
 
-Node: TypeAlias = Leaf | All | First
+class Ended:
+    """Resolves with its child, but without its failure: for asking who won before asking for the value."""
+
+    __slots__ = ("child",)
+
+    def __init__(self, child: Node) -> None:
+        self.child = child
+
+    def resolved(self) -> Resolution | None:
+        found = self.child.resolved()
+        return None if found is None else Resolution(found.sequence, EMPTY)
+
+    def leaves(self) -> Iterator[Leaf]:
+        return self.child.leaves()
+
+    def delivered(self) -> Iterator[Leaf]:
+        return self.child.delivered()
+
+
+Node: TypeAlias = Leaf | All | First | Ended
 
 
 def _sequence(resolution: Resolution) -> int:

@@ -1,7 +1,7 @@
 """The recorded commands of an attempt, and the check that the handler issues the same ones again.
 
-Rules: commands are compared in order, type and every field, except what the first execution alone could decide:
-wake-up and invoke times, and the answers embedded in eager state reads (service protocol §4.5).
+Rules: commands are compared in order, type and every field, except what the first execution alone could
+decide: wake-up and invoke times, and the answers embedded in eager state reads (service protocol §4.5).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from holdfast.protocol.messages import (
 
 USUAL_CAUSES: Final = (
     "Usual causes: the code was changed while invocations of the old code were in flight (deploy it as a new "
-    "revision); a branch that depends on the clock, on randomness, on environment variables or on outside data "
-    "read without ctx.run; iteration over a set; results awaited in threads or asyncio tasks instead of "
+    "revision); a branch that depends on the clock, on randomness, on environment variables or on outside "
+    "data read without ctx.run; iteration over a set; results awaited in threads or asyncio tasks instead of "
     "ctx.gather and ctx.select."
 )
 
@@ -51,7 +51,7 @@ class JournalMismatchError(ProtocolError):
 
     def __init__(self, *, entry_index: int, command_index: int, recorded: str, issued: str) -> None:
         super().__init__(
-            f"journal mismatch: entry {entry_index} records {recorded}, the handler issued {issued}.\n{USUAL_CAUSES}",
+            f"journal mismatch: entry {entry_index} records {recorded}, the handler issued {issued}.\n" + USUAL_CAUSES,
             code=JOURNAL_MISMATCH,
         )
         self.entry_index = entry_index
@@ -94,7 +94,7 @@ class RecordedCommands:
         self._next += 1
 
     def take(self, type: int, message: Message) -> Message:
-        """The recorded command in the place of the issued one; raises JournalMismatchError when they differ."""
+        """The recorded command in the place of the issued one; raises JournalMismatchError if they differ."""
         recorded = self._commands[self._next]
         if recorded.type != type:
             raise self._mismatch(recorded, describe(type, message))
@@ -105,7 +105,7 @@ class RecordedCommands:
         return stored
 
     def blocked(self, waiting_for: str) -> JournalMismatchError:
-        """The handler waits for something that is not there, though the journal shows that it went further."""
+        """The handler waits for what is not there, though the journal shows that it went further."""
         return self._mismatch(self._commands[self._next], f"a wait for {waiting_for}")
 
     def _mismatch(self, recorded: Recorded, issued: str) -> JournalMismatchError:
@@ -131,7 +131,7 @@ def _same(type: int, stored: Message, issued: Message) -> bool:
 
 
 def describe(type: int, message: Message, *, details: Message | None = None) -> str:
-    """A command in words, e.g. `call orders/checkout` or `run 'charge'`; `details` adds the differing fields."""
+    """A command in words, e.g. `call orders/checkout` or `run 'charge'`; `details` adds what differs."""
     text = _subject(message) or _words(type)
     name = getattr(message, "entry_name", "") or getattr(message, "name", "")
     if name and f"'{name}'" not in text:

@@ -1,0 +1,629 @@
+"""One attempt, between the state machine and the two kinds of handlers.
+
+Rules: here arguments become commands and results become values; nothing here awaits or blocks, the drivers do.
+A closure given to `run` is executed when its result is first awaited, then its result is proposed and the attempt
+suspends: the value the handler gets always comes from the journal (service protocol §3.5).
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+import traceback
+import typing
+from collections import abc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, NoReturn, TypeVar
+from weakref import WeakKeyDictionary
+
+from holdfast.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    JournalMismatchError,
+    RetryableError,
+    TerminalError,
+    from_failed,
+    to_failed,
+)
+from holdfast.logs import AttemptLogger, Log
+from holdfast.options import RetryPolicy, milliseconds
+from holdfast.protocol.machine import CallTarget, Cancelled, Expired, Machine, Ready, StartRuns, Suspended
+from holdfast.protocol.outcomes import EMPTY, All, Empty, Ended, Failed, First, Keys, Leaf, Node, Success, Text
+from holdfast.serde import UNTYPED, Serde, name_of, serde_for, utc_from_ms
+
+if typing.TYPE_CHECKING:
+    from holdfast.service import Handler
+
+T = TypeVar("T")
+
+# Closures not started after this long wait for the next attempt, so that finished ones become durable first.
+LONGEST_WAVE_S: Final = 60.0
+DEFAULT_CONCURRENCY: Final = 10
+_IN_RUN: Final[ContextVar[bool]] = ContextVar("holdfast_in_run", default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the handler was called with. `attempt` counts from 1 since the last progress."""
+
+    invocation_id: str
+    service: str
+    handler: str
+    key: str
+    headers: Mapping[str, str]  # lower-case names; of repeated headers the last
+    body: bytes
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A side effect still to be executed. `gate`: shared by the runs of one `map`, limits how many at once."""
+
+    function: Callable[[], Any]
+    serde: Serde[Any]
+    retry: RetryPolicy | None
+    gate: Gate | None = None
+    is_async: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gate:
+    """At most `limit` closures of one `map` run at once."""
+
+    limit: int
+
+
+class Pending(Generic[T]):
+    """A result that may not be there yet: the node to wait for, and how its outcome becomes a value."""
+
+    __slots__ = ("_decode", "_node")
+
+    def __init__(self, node: Node | Callable[[], Node], decode: Callable[[], T]) -> None:
+        self._node = node
+        self._decode = decode
+
+    @property
+    def node(self) -> Node:
+        """What to wait for; a promise asks for its value only now."""
+        if callable(self._node):
+            self._node = self._node()
+        return self._node
+
+    def done(self) -> bool:
+        """Whether the handler has seen the result arrive already. The same in every attempt."""
+        return not callable(self._node) and self._node.resolved() is not None
+
+    def value(self) -> T:
+        """The value, once the node is resolved; raises TerminalError when it failed."""
+        resolution = self.node.resolved()
+        assert resolution is not None
+        if isinstance(resolution.outcome, Failed):
+            raise from_failed(resolution.outcome)
+        return self._decode()
+
+
+class Selected(typing.NamedTuple):
+    """Which of the futures given to `select` resolved first, and its value."""
+
+    name: str
+    value: Any
+
+
+@dataclass(slots=True)
+class _Deadline:
+    leaf: Leaf
+    after: timedelta
+
+
+@dataclass(slots=True)
+class Saga:
+    """Compensations registered so far, in order."""
+
+    steps: list[Callable[[], Pending[Any]]] = field(default_factory=list)
+
+
+class Attempt:
+    """Everything a context stands on."""
+
+    def __init__(self, machine: Machine, handler: Handler[Any, Any], log: Log) -> None:
+        self.machine = machine
+        self.handler = handler
+        start = machine.start
+        self.request = Request(
+            invocation_id=start.debug_id,
+            service=handler.service_name,
+            handler=handler.name,
+            key=start.key,
+            headers={pair.key.lower(): pair.value for pair in machine.input.headers},
+            body=machine.input.value.content,
+            attempt=start.retry_count_since_last_stored_entry + 1,
+        )
+        self.logger = AttemptLogger(log, self.request, machine)
+        self.began_at = time.monotonic()
+        self._thread = threading.get_ident()
+        self.task: object = None  # the asyncio task of an async handler
+        self._closures: dict[Leaf, Closure] = {}
+        self._deadlines: list[_Deadline] = []
+        self._sagas: list[Saga] = []
+        self._shields = 0
+        self._random: Any = None
+
+    # ---- Arguments in, output out
+
+    def argument(self) -> Any:
+        """The handler's argument; unreadable input is the caller's error and terminal."""
+        try:
+            return self.handler.input.deserialize(self.request.body)
+        except (ValueError, TypeError) as error:
+            raise TerminalError(f"invalid input for {self.handler.full_name}: {error}", code=400) from error
+
+    def invoke(self) -> Any:
+        """Calls the handler: its result, or the coroutine that gives it."""
+        context = self.handler.context(self)
+        if self.handler.takes_argument:
+            return self.handler.function(context, self.argument())
+        return self.handler.function(context)
+
+    def returned(self, value: Any) -> None:
+        """The handler's result."""
+        content = self.handler.output.serialize(value)
+        self._warn_about_unawaited()
+        self.machine.output(Success(content))
+
+    def raised(self, error: BaseException) -> None:
+        """The handler's failure: terminal ones end the invocation, all others fail the attempt."""
+        try:
+            if self.machine.mismatch is None and isinstance(error, TerminalError):
+                self.machine.output(to_failed(error))
+            elif self.machine.mismatch is None and not isinstance(error, Suspended):
+                self._error(error)
+        except (JournalMismatchError, Suspended):
+            pass  # the response says why
+        mismatch = self.machine.mismatch
+        if mismatch is not None:
+            self.machine.error(str(mismatch), code=mismatch.code)
+
+    def _error(self, error: BaseException, run: Leaf | None = None, delay_ms: int | None = None) -> None:
+        if delay_ms is None and isinstance(error, RetryableError) and error.retry_after is not None:
+            delay_ms = milliseconds(error.retry_after)
+        self.machine.error(
+            describe_error(error),
+            stacktrace="".join(traceback.format_exception(error)),
+            related_run=run,
+            next_retry_delay_ms=delay_ms,
+        )
+
+    def _warn_about_unawaited(self) -> None:
+        for leaf in self._closures:
+            if not leaf.awaited:
+                self.logger.warning("holdfast.run_never_awaited: run '%s' was never awaited, so it was never executed", leaf.name)
+
+    # ---- Waiting, one step at a time
+
+    def step(self, node: Node, *, may_run: bool = True) -> tuple[Leaf, ...]:
+        """Empty when the node is resolved, else the runs to execute first.
+
+        Raises what ends the wait otherwise: Suspended, CancelledError, DeadlineExceededError.
+        """
+        self.check()
+        deadlines = [deadline.leaf for deadline in self._deadlines]
+        progress = self.machine.progress(node, deadlines=deadlines, shielded=self._shields > 0, may_run=may_run)
+        match progress:
+            case Ready():
+                return ()
+            case StartRuns(runs):
+                return runs
+            case Expired(index):
+                deadline = self._deadlines.pop(index)  # it strikes once; clean-up in the block may wait again
+                raise DeadlineExceededError(f"not done within {deadline.after}")
+            case Cancelled():
+                raise CancelledError
+            case _:
+                raise Suspended
+
+    def closure(self, leaf: Leaf) -> Closure:
+        """What to execute for a run."""
+        return self._closures[leaf]
+
+    @contextmanager
+    def executing(self) -> Iterator[None]:
+        """Around the execution of a closure: the context must not be used inside."""
+        token = _IN_RUN.set(True)
+        try:
+            yield
+        finally:
+            _IN_RUN.reset(token)
+
+    def conclude(self, results: Mapping[Leaf, Any], failures: Mapping[Leaf, BaseException]) -> None:
+        """Proposes what finished; then fails the attempt when a run has to be retried. Results first: they count."""
+        retries, since_ms = self.machine.inherited_retries()
+        elapsed_ms = since_ms + (time.monotonic() - self.began_at) * 1000
+        for leaf, value in results.items():
+            self.machine.propose(leaf, self._recordable(leaf, value))
+        to_retry: list[tuple[Leaf, BaseException, int | None]] = []
+        for leaf, error in failures.items():
+            policy = self._closures[leaf].retry
+            if isinstance(error, TerminalError):
+                self.machine.propose(leaf, to_failed(error))
+            elif policy is not None and policy.exhausted(retries + 1, elapsed_ms):
+                self.machine.propose(leaf, Failed(500, describe_error(error)))
+            else:
+                to_retry.append((leaf, error, policy.delay_ms(retries + 1) if policy else None))
+        for leaf, error, delay_ms in to_retry[:1]:
+            chosen = isinstance(error, RetryableError) and error.retry_after is not None
+            self._error(error, run=leaf, delay_ms=None if chosen else delay_ms)
+            raise Suspended
+
+    def _recordable(self, leaf: Leaf, value: Any) -> Success | Failed:
+        """The side effect happened: a result that cannot be recorded must not repeat it, so it fails terminally."""
+        try:
+            return Success(self._closures[leaf].serde.serialize(value))
+        except (TypeError, ValueError) as error:
+            return Failed(500, f"run '{leaf.name}' was executed, but its result cannot be recorded: {error}")
+
+    # ---- Operations
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        *,
+        name: str | None = None,
+        retry: RetryPolicy | None = None,
+        serde: Any = None,
+        gate: Gate | None = None,
+    ) -> Pending[Any]:
+        """A side effect."""
+        self.check()
+        if not callable(function):
+            raise TypeError(f"run takes a function and its arguments, found {function!r}; write ctx.run(f, x), not ctx.run(f(x))")
+        chosen = result_serde(function) if serde is None else serde_for(serde)
+        label = name or getattr(function, "__name__", None) or type(function).__name__
+        leaf = self.machine.run(label.strip("<>"))
+        if leaf.kind == "run":
+            self._closures[leaf] = Closure(lambda: function(*arguments), chosen, retry, gate, inspect.iscoroutinefunction(function))
+        return _valued(leaf, chosen)
+
+    def map(
+        self,
+        function: Callable[[Any], Any],
+        items: Sequence[Any],
+        *,
+        concurrency: int,
+        name: str | None,
+        retry: RetryPolicy | None,
+        serde: Any,
+    ) -> Pending[list[Any]]:
+        """One run per item."""
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, found {concurrency}")
+        gate = Gate(concurrency)
+        runs = [self.run(function, (item,), name=name, retry=retry, serde=serde, gate=gate) for item in items]
+        return gather(runs, list)
+
+    def sleep(self, duration: timedelta, name: str | None = None) -> Pending[None]:
+        """A durable timer."""
+        self.check()
+        leaf = self.machine.sleep(_now_ms() + milliseconds(duration), name or "")
+        return Pending(leaf, _nothing)
+
+    def now(self) -> Pending[datetime]:
+        """The time of the first execution."""
+        pending = self.run(_now_ms, (), name="now", serde=int)
+        return Pending(pending.node, lambda: utc_from_ms(pending.value()))
+
+    def call(self, address: Address, parameter: bytes, result: Serde[Any]) -> tuple[Pending[str], Pending[Any]]:
+        """A call: the callee's invocation id, and its result."""
+        self.check()
+        id_leaf, leaf = self.machine.call(address, parameter)
+        return _texted(id_leaf), _valued(leaf, result)
+
+    def send(self, address: Address, parameter: bytes, delay: timedelta | None) -> Pending[str]:
+        """A one-way call: the callee's invocation id."""
+        self.check()
+        at_ms = 0 if delay is None else _now_ms() + milliseconds(delay)
+        return _texted(self.machine.send(address, parameter, at_ms))
+
+    def awakeable(self, type: Any) -> tuple[str, Pending[Any]]:
+        """A result completed by id from outside."""
+        self.check()
+        serde = serde_for(type)
+        text, leaf = self.machine.awakeable()
+        return text, _valued(leaf, serde)
+
+    def resolve_awakeable(self, id: str, value: Any, serde: Any) -> None:
+        self.check()
+        self.machine.complete_awakeable(id, Success(_loose(serde).serialize(value)))
+
+    def reject_awakeable(self, id: str, message: str, code: int) -> None:
+        self.check()
+        self.machine.complete_awakeable(id, Failed(code, message))
+
+    def signal(self, name: str, type: Any) -> Pending[Any]:
+        """The next signal of this name."""
+        self.check()
+        serde = serde_for(type)
+        return _valued(self.machine.signal(name), serde)
+
+    def send_signal(self, target: str, signal: int | str, value: Any, serde: Any) -> None:
+        self.check()
+        outcome = Success(_loose(serde).serialize(value)) if isinstance(signal, str) else EMPTY
+        self.machine.send_signal(target, signal, outcome)
+
+    def attach(self, target: str, type: Any) -> Pending[Any]:
+        self.check()
+        return _valued(self.machine.attach(target), serde_for(type))
+
+    def output(self, target: str, type: Any) -> Pending[Any]:
+        self.check()
+        return _valued(self.machine.get_output(target), serde_for(type))
+
+    def get_promise(self, name: str, type: Any) -> Pending[Any]:
+        serde = serde_for(type)
+        pending: Pending[Any]
+
+        def ask() -> Node:
+            self.check()
+            return self.machine.get_promise(name)
+
+        pending = Pending(ask, lambda: _decode_leaf(pending.node, serde))
+        return pending
+
+    def peek_promise(self, name: str, type: Any) -> Pending[Any]:
+        self.check()
+        return _valued(self.machine.peek_promise(name), serde_for(type))
+
+    def resolve_promise(self, name: str, value: Any, type: Any) -> Pending[None]:
+        self.check()
+        content = serde_for(type).serialize(value)
+        return Pending(self.machine.complete_promise(name, Success(content)), _nothing)
+
+    def reject_promise(self, name: str, message: str, code: int) -> Pending[None]:
+        self.check()
+        return Pending(self.machine.complete_promise(name, Failed(code, message)), _nothing)
+
+    def get_state(self, name: str, type: Any, default: Any) -> Pending[Any]:
+        self.check()
+        serde = serde_for(type)
+        leaf = self.machine.get_state(name.encode())
+        return Pending(leaf, lambda: default if _is_empty(leaf) else _decode_leaf(leaf, serde))
+
+    def state_keys(self) -> Pending[list[str]]:
+        self.check()
+        leaf = self.machine.get_state_keys()
+
+        def decode() -> list[str]:
+            outcome = _outcome(leaf)
+            assert isinstance(outcome, Keys)
+            return [key.decode() for key in outcome.keys]
+
+        return Pending(leaf, decode)
+
+    def set_state(self, name: str, value: Any, serde: Any) -> None:
+        self.check()
+        self.machine.set_state(name.encode(), _loose(serde).serialize(value))
+
+    def clear_state(self, name: str) -> None:
+        self.check()
+        self.machine.clear_state(name.encode())
+
+    def clear_all_state(self) -> None:
+        self.check()
+        self.machine.clear_all_state()
+
+    # ---- Scopes
+
+    def enter_deadline(self, after: timedelta) -> _Deadline:
+        """A timer that ends waits until `leave_deadline`."""
+        self.check()
+        deadline = _Deadline(self.machine.sleep(_now_ms() + milliseconds(after), "timeout"), after)
+        self._deadlines.append(deadline)
+        return deadline
+
+    def leave_deadline(self, deadline: _Deadline) -> None:
+        self._deadlines = [other for other in self._deadlines if other is not deadline]
+
+    def enter_saga(self) -> Saga:
+        self.check()
+        self._sagas.append(Saga())
+        return self._sagas[-1]
+
+    def leave_saga(self, saga: Saga, error: BaseException | None) -> list[Callable[[], Pending[Any]]]:
+        """The compensations to run now, last registered first; none unless a terminal error leaves the block."""
+        self._sagas.remove(saga)
+        return saga.steps[::-1] if isinstance(error, TerminalError) else []
+
+    def compensate(self, function: Callable[..., Any], arguments: Sequence[Any], name: str | None, retry: RetryPolicy | None) -> None:
+        self.check()
+        if not self._sagas:
+            raise RuntimeError("ctx.compensate belongs inside a `with ctx.saga():` block")
+        if not callable(function):
+            raise TypeError(f"compensate takes a function and its arguments, found {function!r}")
+        self._sagas[-1].steps.append(lambda: self.run(function, arguments, name=name, retry=retry))
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Inside, cancellations and outer deadlines do not interrupt waits."""
+        deadlines, self._deadlines = self._deadlines, []
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+            self._deadlines = deadlines
+
+    @property
+    def random(self) -> Any:
+        """A `random.Random` seeded with the invocation."""
+        self.check()
+        if self._random is None:
+            import random  # a cold start should not pay for it
+
+            self._random = random.Random(self.machine.random_seed)
+        return self._random
+
+    def uuid4(self) -> Any:
+        """A random UUID from `random`."""
+        import uuid  # a cold start should not pay for it
+
+        return uuid.UUID(int=self.random.getrandbits(128), version=4)
+
+    def compensation_failed(self, cause: BaseException | None, failed: TerminalError) -> None:
+        """The remaining compensations still run, and the first error still leaves the block."""
+        self.logger.error("holdfast.compensation_failed: %s", failed)
+        if cause is not None:
+            cause.add_note(f"a compensation failed: {failed}")
+
+    def check(self) -> None:
+        """Refuses uses of the context that replay cannot repeat."""
+        if _IN_RUN.get():
+            misuse("the context was used inside a function given to ctx.run; do it outside and pass the result in")
+        if threading.get_ident() != self._thread:
+            misuse("the context was used from another thread; start work with ctx.run, ctx.gather or ctx.map")
+
+    def adopt_thread(self) -> None:
+        """The handler runs in the calling thread."""
+        self._thread = threading.get_ident()
+
+
+Address = CallTarget
+
+
+def gather(pendings: Sequence[Pending[Any]], build: Callable[[list[Any]], T]) -> Pending[T]:
+    """All results in order; the first failure fails the whole."""
+    return Pending(All([item.node for item in pendings]), lambda: build([item.value() for item in pendings]))
+
+
+def select(pendings: Mapping[str, Pending[Any]]) -> Pending[Selected]:
+    """The one that resolved first."""
+    if not pendings:
+        raise ValueError("select needs at least one future, found none")
+    names = list(pendings)
+    first = First([pendings[name].node for name in names])
+
+    def decode() -> Selected:
+        index = first.winner()
+        assert index is not None
+        return Selected(names[index], pendings[names[index]].value())
+
+    return Pending(first, decode)
+
+
+def select_name(pendings: Mapping[str, Pending[Any]]) -> Pending[str]:
+    """The name of the one that resolved first; its failure is not raised."""
+    names = list(pendings)
+    first = First([pendings[name].node for name in names])
+    return Pending(Ended(first), lambda: names[first.winner() or 0])
+
+
+_SERDES: Final[WeakKeyDictionary[Any, Serde[Any]]] = WeakKeyDictionary()
+
+
+def result_serde(function: Callable[..., Any]) -> Serde[Any]:
+    """By the annotated return type; plain JSON when there is none."""
+    target = getattr(function, "func", function)  # functools.partial
+    target = getattr(target, "__wrapped__", target)
+    target = getattr(target, "__func__", target)
+    if not getattr(target, "__annotations__", None):
+        return UNTYPED
+    if target not in _SERDES:
+        try:
+            hints = typing.get_type_hints(target, include_extras=True)
+        except (TypeError, NameError, AttributeError):
+            hints = {}
+        _SERDES[target] = _serde_of_result(hints.get("return", UNTYPED))
+    return _SERDES[target]
+
+
+def _serde_of_result(annotation: Any) -> Serde[Any]:
+    if typing.get_origin(annotation) in (abc.Awaitable, abc.Coroutine):
+        annotation = typing.get_args(annotation)[-1]
+    if annotation in (typing.NoReturn, typing.Never):
+        return UNTYPED
+    return serde_for(annotation)
+
+
+def describe_error(error: BaseException) -> str:
+    """One line about an exception."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def misuse(message: str) -> NoReturn:
+    raise RuntimeError(message)
+
+
+def _loose(type: Any) -> Serde[Any]:
+    """For values that are only written: whoever reads them knows the type."""
+    if type is not None:
+        return serde_for(type)
+    return ANY_SERDE
+
+
+class _AnySerde:
+    """Writes bytes as they are and everything else as JSON."""
+
+    content_type: str | None = None
+
+    def serialize(self, value: Any) -> bytes:
+        return value if isinstance(value, bytes) else _ANY_JSON.serialize(value)
+
+    def deserialize(self, content: bytes) -> Any:
+        return _ANY_JSON.deserialize(content)
+
+
+_ANY_JSON: Final[Serde[Any]] = serde_for(Any)
+ANY_SERDE: Final[Serde[Any]] = _AnySerde()
+
+
+def write_any(value: Any) -> bytes:
+    """The bytes of a value whose reader knows the type; nothing for None."""
+    return b"" if value is None else ANY_SERDE.serialize(value)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _nothing() -> None:
+    return None
+
+
+def _outcome(leaf: Leaf) -> Any:
+    assert leaf.resolution is not None
+    return leaf.resolution.outcome
+
+
+def _is_empty(leaf: Leaf) -> bool:
+    return isinstance(_outcome(leaf), Empty)
+
+
+def _decode_leaf(node: Node, serde: Serde[Any]) -> Any:
+    """The value of a resolved leaf; recorded content of another type is the deployment's fault, not the caller's."""
+    assert isinstance(node, Leaf)
+    outcome = _outcome(node)
+    if isinstance(outcome, Empty):
+        return None
+    assert isinstance(outcome, Success)
+    try:
+        return serde.deserialize(outcome.content)
+    except (ValueError, TypeError) as error:
+        wanted = name_of(getattr(serde, "annotation", type(serde)))
+        raise TypeError(f"the recorded result of '{node.name}' cannot be read as {wanted}: {error}") from error
+
+
+def _valued(leaf: Leaf, serde: Serde[Any]) -> Pending[Any]:
+    return Pending(leaf, lambda: _decode_leaf(leaf, serde))
+
+
+def _texted(leaf: Leaf) -> Pending[str]:
+    def decode() -> str:
+        outcome = _outcome(leaf)
+        assert isinstance(outcome, Text)
+        return outcome.text
+
+    return Pending(leaf, decode)

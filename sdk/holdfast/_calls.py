@@ -1,0 +1,82 @@
+"""Whom a call addresses and what it carries; shared by the contexts and the clients.
+
+Rules: a handler object knows its service and its types; a text target `service/handler` carries bytes as they are
+and everything else as JSON. Plain services have no key, objects and workflows always have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdfast._attempt import ANY_SERDE, write_any
+from holdfast.protocol.machine import CallTarget
+from holdfast.protocol.manifest import ServiceType
+from holdfast.serde import Serde, serde_for
+
+if TYPE_CHECKING:
+    from holdfast.service import Handler
+
+
+class Call(NamedTuple):
+    """A call ready to be sent. `content_type` of the parameter, None when there is none."""
+
+    target: CallTarget
+    parameter: bytes
+    result: Serde[Any]
+    content_type: str | None
+
+
+def resolve(
+    target: Handler[Any, Any] | str,
+    argument: Any,
+    *,
+    key: str | None,
+    idempotency_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    name: str | None = None,
+    returns: Any = None,
+) -> Call:
+    """Raises TypeError or ValueError for a target, key or argument that cannot work."""
+    if idempotency_key is not None and not idempotency_key:
+        raise ValueError("idempotency_key is empty; give a text that identifies the request, or None")
+    service, handler = _names(target)
+    address = CallTarget(
+        service=service,
+        handler=handler,
+        key=_key(target, key),
+        idempotency_key=idempotency_key,
+        headers=tuple((headers or {}).items()),
+        name=name or "",
+    )
+    if isinstance(target, str):
+        result = ANY_SERDE if returns is None else serde_for(returns)
+        kind = "application/octet-stream" if isinstance(argument, bytes) else "application/json"
+        return Call(address, write_any(argument), result, None if argument is None else kind)
+    try:
+        parameter = target.input.serialize(argument)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"argument of {target.full_name}: {error}") from error
+    return Call(address, parameter, target.output, target.accept or target.input.content_type)
+
+
+def _names(target: Handler[Any, Any] | str) -> tuple[str, str]:
+    if not isinstance(target, str):
+        if not hasattr(target, "service_name"):
+            raise TypeError(f"expected a handler object or 'service/handler', found {target!r}; pass the decorated function itself")
+        return target.service_name, target.name
+    service, slash, handler = target.partition("/")
+    if not (service and slash and handler) or "/" in handler:
+        raise ValueError(f"a text target has the form 'service/handler', found '{target}'")
+    return service, handler
+
+
+def _key(target: Handler[Any, Any] | str, key: str | None) -> str:
+    if isinstance(target, str):
+        return key or ""
+    keyed = target.service_type is not ServiceType.SERVICE
+    if keyed and not key:
+        raise ValueError(f"{target.full_name} needs key=: it belongs to a {target.service_type.value.lower()}")
+    if key is not None and not keyed:
+        raise ValueError(f"{target.full_name} belongs to a plain service, which has no keys; drop key={key!r}")
+    return key or ""

@@ -1,0 +1,174 @@
+"""Serving handlers: requests in, responses out, whatever carries them.
+
+Rules: discovery, invocation and health are the only routes, found by the last segments of the path, so any mount
+prefix works; a response has the content type of its request; what cannot be served is answered by status alone
+(service protocol §3.7, §5).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from holdfast import _drive_sync, discovery
+from holdfast._attempt import Attempt
+from holdfast.logs import Log
+from holdfast.protocol.errors import ProtocolError
+from holdfast.protocol.machine import Machine
+from holdfast.protocol.manifest import (
+    ManifestError,
+    dump_manifest,
+    manifest_content_type,
+    negotiate_manifest,
+)
+from holdfast.protocol.versions import MAX_VERSION, MIN_VERSION, content_type, parse_content_type
+from holdfast.service import Handler, ServiceBase
+
+VERSION: Final = "0.1.0"
+SERVER: Final = f"holdfast-sdk-python/{VERSION}"
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class AttemptReport(NamedTuple):
+    """What an attempt did, for metrics: entries it was given and entries it added."""
+
+    service: str
+    handler: str
+    invocation_id: str
+    attempt: int
+    replayed_entries: int
+    new_entries: int
+
+
+class Endpoint:
+    """A set of services, ready to be served. Raises TypeError or ValueError when they cannot be."""
+
+    def __init__(
+        self,
+        services: Sequence[ServiceBase],
+        *,
+        logger: Log | None = None,
+        identity_keys: Sequence[str] = (),
+        on_attempt: Callable[[AttemptReport], None] | None = None,
+        compression: str | None = None,
+    ) -> None:
+        self.services: dict[str, ServiceBase] = {}
+        for service in services:
+            if not isinstance(service, ServiceBase):
+                raise TypeError(f"expected services, found {service!r}; pass the Service, not a handler")
+            if service.name in self.services:
+                raise ValueError(f"two services are named '{service.name}'; rename one")
+            service.check()
+            self.services[service.name] = service
+        self._log: Log = logging.getLogger("holdfast") if logger is None else logger
+        self._on_attempt = on_attempt
+        self._compression = compression
+        self._verify: Callable[[str, Mapping[str, str]], str | None] | None = None
+        if identity_keys:
+            from holdfast.identity import verifier  # needs cryptography
+
+            self._verify = verifier(identity_keys)
+
+    async def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Answers one request: status, headers, body. `headers`: names in any case."""
+        routed = self.route(method, path, headers, body)
+        if not isinstance(routed, Attempt):
+            return routed
+        if routed.handler.is_async:
+            from holdfast import _drive
+
+            return self.answered(routed, await _drive.drive(routed))
+        import asyncio
+
+        return self.answered(routed, await asyncio.to_thread(_drive_sync.drive, routed))
+
+    def handle_blocking(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | Attempt:
+        """The same without an event loop; an attempt of an async handler is handed back to be driven in one."""
+        routed = self.route(method, path, headers, body)
+        if isinstance(routed, Attempt) and not routed.handler.is_async:
+            return self.answered(routed, _drive_sync.drive(routed))
+        return routed
+
+    def route(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | Attempt:
+        """The attempt a request starts, or the answer to everything else."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        segments = [unquote(part) for part in path.partition("?")[0].split("/") if part]
+        match segments:
+            case [*_, "health"] if method == "GET":
+                return 200, _plain(), b"ok"
+            case [*_, "discover"] if method == "GET":
+                return self._refusal("/discover", lower) or self._discover(lower.get("accept"))
+            case [*_, "invoke", service, handler] if method == "POST":
+                refusal = self._refusal("/" + "/".join(path.partition("?")[0].split("/")[-3:]), lower)
+                return refusal or self._begin(service, handler, lower, body)
+        return _refused(404, f"no such route: {method} {path}; expected /discover, /health or /invoke/SERVICE/HANDLER")
+
+    def answered(self, attempt: Attempt, body: bytes) -> Answer:
+        """The answer of a finished attempt."""
+        machine = attempt.machine
+        if self._on_attempt is not None:
+            request = attempt.request
+            report = AttemptReport(
+                request.service,
+                request.handler,
+                request.invocation_id,
+                request.attempt,
+                machine.recorded_entries,
+                machine.new_entries,
+            )
+            self._on_attempt(report)
+        return 200, {"content-type": content_type(machine.version), "x-restate-server": SERVER}, body
+
+    def _begin(self, service: str, handler: str, headers: Mapping[str, str], body: bytes) -> Answer | Attempt:
+        found = self._find(service, handler)
+        if isinstance(found, str):
+            return _refused(404, found)
+        version = parse_content_type(headers.get("content-type", ""))
+        if version is None or not MIN_VERSION <= version <= MAX_VERSION:
+            return _refused(
+                415,
+                f"content-type must be {content_type(MIN_VERSION)} to v{MAX_VERSION}, found '{headers.get('content-type', '')}'",
+            )
+        try:
+            machine = Machine(version, body)
+        except ProtocolError as error:
+            return _refused(400, str(error))
+        return Attempt(machine, found, self._log)
+
+    def _find(self, service: str, handler: str) -> Handler[Any, Any] | str:
+        """The handler, or why there is none."""
+        if service not in self.services:
+            return f"service '{service}' is not served here; known are {', '.join(self.services)}"
+        handlers = self.services[service].handlers
+        if handler not in handlers:
+            return f"service '{service}' has no handler '{handler}'; known are {', '.join(handlers)}"
+        return handlers[handler]
+
+    def _discover(self, accept: str | None) -> Answer:
+        version = negotiate_manifest(accept)
+        if version is None:
+            return _refused(415, f"accept must name {manifest_content_type(2)} to v4, found '{accept or ''}'; offer v4")
+        manifest = discovery.manifest(list(self.services.values()), self._compression)
+        try:
+            document = dump_manifest(manifest, version)
+        except ManifestError as error:
+            return _refused(500, str(error))
+        body = json.dumps(document, separators=(",", ":")).encode()
+        return 200, {"content-type": manifest_content_type(version), "x-restate-server": SERVER}, body
+
+    def _refusal(self, path: str, headers: Mapping[str, str]) -> Answer | None:
+        """401 when request identity is required and does not hold."""
+        problem = self._verify(path, headers) if self._verify is not None else None
+        return None if problem is None else _refused(401, problem)
+
+
+def _plain() -> dict[str, str]:
+    return {"content-type": "text/plain; charset=utf-8", "x-restate-server": SERVER}
+
+
+def _refused(status: int, message: str) -> Answer:
+    return status, _plain(), message.encode()
