@@ -1,0 +1,1 @@
+"""Handlers that tests deploy: as Lambda functions and behind HTTP."""
