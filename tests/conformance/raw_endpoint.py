@@ -48,6 +48,7 @@ class Attempt:
     content_type: str
     number: int
     writer: asyncio.StreamWriter
+    overtaken: asyncio.Event  # shared by the attempts of one invocation
 
     def answer(self, body: bytes, status: str = "200 OK", kind: str | None = None, more: str = "") -> None:
         head = (
@@ -104,13 +105,13 @@ async def hangs(attempt: Attempt) -> None:
 
 
 async def late(attempt: Attempt) -> None:
-    """The first attempt answers when nobody waits for it any more, the second one in time."""
+    """The first attempt answers after the second one has: by then it has been given up for long."""
     if attempt.number == 1:
-        await asyncio.sleep(ABORT_TIMEOUT_MS / 1000 * 2)
+        await attempt.overtaken.wait()
         attempt.answer(output(b'"late"') + frame(END))
     else:
-        await asyncio.sleep(ABORT_TIMEOUT_MS / 1000 / 2)
         attempt.answer(output(b'"in time"') + frame(END))
+        attempt.overtaken.set()
 
 
 async def busy(attempt: Attempt) -> None:
@@ -152,6 +153,8 @@ class RawEndpoint:
 
     def __init__(self) -> None:
         self.attempts: defaultdict[str, list[float]] = defaultdict(list)  # invocation id to monotonic instants
+        self.answered_late: set[str] = set()
+        self._overtaken: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._healed: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -202,7 +205,8 @@ class RawEndpoint:
         server.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        # Cancelled: the endpoint ends while an attempt hangs.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._respond(reader, writer)
             await writer.drain()
         writer.close()
@@ -214,13 +218,16 @@ class RawEndpoint:
         path = start.split(" ")[1]
         if not path.startswith("/invoke/"):
             kind = "application/vnd.restate.endpointmanifest.v4+json"
-            discovery = Attempt("discover", "", kind, 1, writer)
+            discovery = Attempt("discover", "", kind, 1, writer, asyncio.Event())
             return discovery.answer(json.dumps(self.manifest()).encode())
         handler, invocation_id = path.rsplit("/", 1)[1], headers["x-restate-invocation-id"]
         self.attempts[invocation_id].append(time.monotonic())
         number = len(self.attempts[invocation_id])
         behaviour = well if invocation_id in self._healed else BEHAVIOURS[handler]
-        await behaviour(Attempt(handler, invocation_id, headers["content-type"], number, writer))
+        overtaken = self._overtaken[invocation_id]
+        await behaviour(Attempt(handler, invocation_id, headers["content-type"], number, writer, overtaken))
+        if number == 1 and overtaken.is_set():
+            self.answered_late.add(invocation_id)
         return None
 
     @staticmethod

@@ -58,7 +58,11 @@ def test_an_output_without_an_end_is_no_result(wild: Deployment, endpoint: RawEn
 
 
 def test_an_answer_after_the_abort_timeout_does_not_count(wild: Deployment, endpoint: RawEndpoint) -> None:
-    assert wild.result("Wild/late") == "in time"
+    answer = wild.call("Wild/late")
+    assert answer.json() == "in time"
+    ident = answer.headers["x-restate-id"]
+    until(lambda: ident in endpoint.answered_late, "the late answer")
+    assert wild.output(ident).json() == "in time"
 
 
 def test_retry_after_says_when_to_come_again(wild: Deployment, endpoint: RawEndpoint) -> None:
