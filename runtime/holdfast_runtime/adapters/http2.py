@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 import h2.config
 import h2.connection
@@ -156,7 +156,8 @@ class Http2Connection(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop has transports of its own class.
+        transport = cast(asyncio.Transport, transport)
         self._transport = transport
         self._machine.local_settings = h2.settings.Settings(
             client=True,

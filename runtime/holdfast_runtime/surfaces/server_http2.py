@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 from h2.config import H2Configuration
@@ -63,7 +63,8 @@ class Http2Protocol(asyncio.Protocol):
     # ---- asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # uvloop has transports of its own class.
+        transport = cast(asyncio.Transport, transport)
         self._transport = transport
         self._state.connections.add(self)  # type: ignore[arg-type]  # it only calls `shutdown`
         self.h2.initiate_connection()
