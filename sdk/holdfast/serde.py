@@ -94,9 +94,6 @@ def serde_for(annotation: Any) -> Serde[Any]:
     return JsonSerde(annotation)
 
 
-UNTYPED: Final[Serde[Any]] = JsonSerde(Any, typed=False)
-
-
 def name_of(annotation: Any) -> str:
     """How an annotation is written, for messages."""
     return getattr(annotation, "__qualname__", None) or str(annotation).replace("typing.", "")
@@ -385,3 +382,7 @@ def _refused(annotation: Any, where: str) -> TypeError:
     return TypeError(
         f"{where}: {name_of(annotation)} has no form in a journal; use JSON types, a dataclass, a TypedDict, a pydantic model or bytes"
     )
+
+
+# For results without an annotation.
+UNTYPED: Final[Serde[Any]] = JsonSerde(Any, typed=False)

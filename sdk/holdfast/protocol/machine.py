@@ -521,6 +521,8 @@ class Machine:
             error.related_command_type = MessageType.RUN_COMMAND
         elif isinstance(self._over, JournalMismatchError):
             error.related_command_index = self._over.command_index
+            if self._over.issued_type is not None:
+                error.related_command_type = self._over.issued_type
         self._emit(MessageType.ERROR, error)
         self._over = Suspended()
 

@@ -49,7 +49,7 @@ class JournalMismatchError(ProtocolError):
     `entry_index`: position in the journal, the input being 0. `command_index` counts commands only.
     """
 
-    def __init__(self, *, entry_index: int, command_index: int, recorded: str, issued: str) -> None:
+    def __init__(self, *, entry_index: int, command_index: int, recorded: str, issued: str, issued_type: int | None = None) -> None:
         super().__init__(
             f"journal mismatch: entry {entry_index} records {recorded}, the handler issued {issued}.\n" + USUAL_CAUSES,
             code=JOURNAL_MISMATCH,
@@ -58,6 +58,7 @@ class JournalMismatchError(ProtocolError):
         self.command_index = command_index
         self.recorded = recorded
         self.issued = issued
+        self.issued_type = issued_type  # type id of the issued command; None when the handler waits or ends
 
 
 class Recorded(NamedTuple):
@@ -97,10 +98,10 @@ class RecordedCommands:
         """The recorded command in the place of the issued one; raises JournalMismatchError if they differ."""
         recorded = self._commands[self._next]
         if recorded.type != type:
-            raise self._mismatch(recorded, describe(type, message))
+            raise self._mismatch(recorded, describe(type, message), type)
         stored = parse(recorded.type, recorded.body)
         if recorded.body != message.SerializeToString() and not _same(type, stored, message):
-            raise self._mismatch(recorded, describe(type, message, details=stored))
+            raise self._mismatch(recorded, describe(type, message, details=stored), type)
         self._next += 1
         return stored
 
@@ -108,13 +109,14 @@ class RecordedCommands:
         """The handler waits for what is not there, though the journal shows that it went further."""
         return self._mismatch(self._commands[self._next], f"a wait for {waiting_for}")
 
-    def _mismatch(self, recorded: Recorded, issued: str) -> JournalMismatchError:
+    def _mismatch(self, recorded: Recorded, issued: str, type: int | None = None) -> JournalMismatchError:
         stored = parse(recorded.type, recorded.body)
         return JournalMismatchError(
             entry_index=recorded.entry_index,
             command_index=self.command_index,
             recorded=describe(recorded.type, stored),
             issued=issued,
+            issued_type=type,
         )
 
 
