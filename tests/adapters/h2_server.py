@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import h2.config
 import h2.connection
@@ -37,8 +38,7 @@ class Connection(asyncio.Protocol):
         self.resets: list[tuple[int, int]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop has transports of its own class
         self.server.connections.append(self)
         self.h2.local_settings = h2.settings.Settings(client=False, initial_values=self.server.settings)
         self.h2.initiate_connection()

@@ -10,6 +10,7 @@ import pytest
 from holdfast_runtime.adapters import http_exchange
 from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, HttpAddress, HttpVersion
+from tests.adapters.loops import event_loop_policy  # noqa: F401
 from tests.adapters.raw_server import Peer, raw_server
 
 CONTENT_TYPE = "application/vnd.restate.invocation.v6"

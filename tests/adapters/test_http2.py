@@ -11,6 +11,7 @@ import pytest
 from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, HttpAddress, HttpVersion
 from tests.adapters.h2_server import Connection, Http2Server, Received, h2_server
+from tests.adapters.loops import event_loop_policy  # noqa: F401
 from tests.adapters.raw_server import Peer, raw_server
 
 REQUEST = EndpointRequest("POST", "/invoke/Demo/echo", {"content-type": "x/y"}, b"frames")

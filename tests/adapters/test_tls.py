@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, HttpAddress, HttpVersion
 from tests.adapters.h2_server import h2_server
+from tests.adapters.loops import event_loop_policy  # noqa: F401
 from tests.adapters.raw_server import Peer, raw_server
 from tests.adapters.test_http2 import echo
 

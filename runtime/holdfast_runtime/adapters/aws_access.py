@@ -64,19 +64,16 @@ class AwsAccess:
         return held is not None and self._clock.now_ms() < held.expires_at_ms - RENEW_BEFORE_MS
 
     async def _own_credentials(self) -> Credentials:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         try:
             if self._own is None:
                 self._own = await (await self._started()).get_credentials()
-            if self._own is None:
-                raise AccessFailed(
-                    "no AWS credentials found; give the coordinator a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY"
-                )
-            frozen = await self._own.get_frozen_credentials()  # renews them when it is time
-        except (BotoCoreError, ClientError, RuntimeError) as exc:
+            frozen = await self._own.get_frozen_credentials() if self._own is not None else None
+        except Exception as exc:  # files, metadata services, child processes: each provider has its own errors
             raise AccessFailed(f"the AWS credentials could not be loaded: {exc}") from exc
+        if frozen is None:
+            raise AccessFailed(
+                "no AWS credentials found; give the coordinator a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
     async def _assume(self, region: str, role_arn: str) -> _Assumed:

@@ -17,6 +17,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -115,7 +116,7 @@ class LambdaEndpoint:
         else:
             credentials = await self._access.credentials(name, None)
         target = region.target
-        path = f"{target.base_path}/2015-03-31/functions/{quote(address.arn, safe='')}/invocations"
+        path = target.base_path + _invoke_path(address.arn)
         headers = {
             "host": target.authority,
             "content-type": "application/json",
@@ -170,3 +171,8 @@ def region_of(arn: str) -> str:
     if len(parts) not in (7, 8) or parts[0] != "arn" or parts[2] != "lambda" or parts[5] != "function" or not parts[3]:
         raise ExchangeFailed("expected a qualified function ARN such as arn:aws:lambda:eu-central-1:123456789012:function:name:1", "RT0006")
     return parts[3]
+
+
+@lru_cache(maxsize=4096)
+def _invoke_path(arn: str) -> str:
+    return f"/2015-03-31/functions/{quote(arn, safe='')}/invocations"

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -54,7 +55,7 @@ class Signer:
         canonical = "\n".join(
             (
                 method,
-                quote(path, safe="/~"),  # encoded twice: every service but S3 wants it so
+                _encoded_again(path),
                 query,
                 *(f"{name}:{' '.join(value.split())}" for name, value in signed),
                 "",
@@ -78,3 +79,9 @@ class Signer:
                 key = hmac.digest(key, part.encode(), "sha256")
             self._key = (wanted, key)
         return self._key[1]
+
+
+@lru_cache(maxsize=4096)  # one path per function
+def _encoded_again(path: str) -> str:
+    """Every service but S3 wants the canonical path encoded twice."""
+    return quote(path, safe="/~")
