@@ -339,12 +339,7 @@ ANSWERS: Mapping[str, tuple[EndpointResponse | EndpointFailure, int, str | None,
 }
 
 
-    "silent": (
-        EndpointFailure("Connection refused"),
-        500,
-        "META0003",
-        "[META0003] [META0003] error when calling 'http://127.0.0.1:9080/': C",
-    ),
+@pytest.mark.parametrize("name", ANSWERS)
 async def test_an_endpoint_that_cannot_serve_is_refused_with_the_known_words(name: str) -> None:
     answer, status, code, message = ANSWERS[name]
     setup = Setup()

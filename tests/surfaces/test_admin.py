@@ -1,0 +1,165 @@
+"""The admin API: registering, looking at services and deployments, operating on invocations."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.protocol.ids import InvocationId
+from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, InvocationFilter
+from tests.surfaces.fakes import FakeFront
+from tests.surfaces.http import Http
+
+SOME_ID = "inv_1jFEjVDI9dt168Goudj86SxfhOFIwjlAFz"
+UNKNOWN_DEPLOYMENT = "dp_10q3ABR8ZpLsF9H5oGUUHXb"
+VERSIONED = {"uri": "http://127.0.0.1:21012"}
+
+
+@pytest.mark.parametrize("prefix", ["", "/v2", "/v3", "/v4"])
+async def test_every_route_exists_below_every_version(admin: Http, prefix: str) -> None:
+    version = (await admin.get(f"{prefix}/version")).json()
+    assert version["version"] == "1.7.12"
+    assert (version["min_admin_api_version"], version["max_admin_api_version"]) == (2, 4)
+    assert version["features"]["vqueues"] is False
+    assert version["holdfast_version"]
+    assert (await admin.get(f"{prefix}/health")).status == 200
+    services = (await admin.get(f"{prefix}/services")).json()["services"]
+    assert {item["name"] for item in services} == {"ApiGreeter", "ApiCounter", "ApiFlow", "ApiPrivate", "ApiTuned"}
+
+
+async def test_unknown_versions_paths_and_methods(admin: Http) -> None:
+    old = await admin.get("/v1/services")
+    assert (old.status, old.body) == (
+        400,
+        b"Unsupported Admin API version V1. This server supports versions between V2 and V4.",
+    )
+    for path in ("/v5/services", "/services/", "/nope", "/"):
+        answer = await admin.get(path)
+        assert (answer.status, answer.body) == (404, b""), path
+    wrong = await admin.request("POST", f"/invocations/{SOME_ID}/cancel")
+    assert (wrong.status, wrong.body, wrong.headers["allow"]) == (405, b"", "PATCH")
+    assert (await admin.get(f"/invocations/{SOME_ID}")).headers["allow"] == "DELETE"
+
+
+@pytest.mark.parametrize(("prefix", "again", "forced"), [("", 200, 200), ("/v2", 409, 201), ("/v4", 200, 200)])
+async def test_registering_again_depends_on_the_version(admin: Http, prefix: str, again: int, forced: int) -> None:
+    first = await admin.post(f"{prefix}/deployments", {**VERSIONED, "additional_headers": None, "force": False})
+    assert first.status == 201, first.body
+    deployment_id = first.json()["id"]
+    assert first.headers["location"] == f"deployments/{deployment_id}"
+    second = await admin.post(f"{prefix}/deployments", {**VERSIONED, "force": False})
+    assert second.status == again
+    if again == 409:
+        assert second.json()["message"] == f"Conflict: deployment {deployment_id} already exists"
+    overwritten = await admin.post(f"{prefix}/deployments", {**VERSIONED, "force": True})
+    assert overwritten.status == forced
+    assert overwritten.json()["services"][0]["revision"] == 2
+    by_default = await admin.post(f"{prefix}/deployments", VERSIONED)
+    assert by_default.json()["services"][0]["revision"] == (3 if prefix == "/v2" else 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "message"),
+    [
+        (b"{nope", "application/json", 400, "Failed to parse the request body as JSON: "),
+        (b"[]", "application/json", 422, "Failed to deserialize the JSON body into the target type: "),
+        (b"{}", "application/json", 422, "Failed to deserialize the JSON body into the target type: data did not match"),
+        (b'{"uri":"http://h","force":1}', "application/json", 422, "Failed to deserialize the JSON body"),
+        (b'{"uri":"http://h","metadata":{"a":1}}', "application/json", 422, "Failed to deserialize the JSON body"),
+        (b"{}", "text/plain", 415, "Expected request with `Content-Type: application/json`"),
+    ],
+)
+async def test_a_registration_that_does_not_parse_is_plain_text(
+    admin: Http, body: bytes, content_type: str, status: int, message: str
+) -> None:
+    answer = await admin.request("POST", "/deployments", {"content-type": content_type}, body)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.body.decode().startswith(message)
+
+
+async def test_headers_that_would_split_a_request_are_refused(admin: Http) -> None:
+    answer = await admin.post("/deployments", {**VERSIONED, "additional_headers": {"a": "b\r\nx: y"}})
+    assert answer.status == 400
+    assert answer.json()["restate_code"] is None
+
+
+async def test_deleting_a_deployment_needs_force(admin: Http, front: FakeFront) -> None:
+    (deployment_id,) = front.registry.deployments
+    for query in ("", "?force=false"):
+        answer = await admin.request("DELETE", f"/deployments/{deployment_id}{query}")
+        assert (answer.status, answer.body) == (501, b"")
+    assert (await admin.request("DELETE", f"/deployments/{deployment_id}?force=true")).status == 202
+    gone = await admin.request("DELETE", f"/deployments/{deployment_id}?force=true")
+    assert gone.status == 404
+    assert (await admin.get("/services")).json() == {"services": []}
+
+
+ANSWERS = {
+    ("cancel", Done.APPLIED): (200, ""),
+    ("cancel", Done.ACCEPTED): (202, ""),
+    ("cancel", Done.NOT_FOUND): (404, "The requested invocation '{id}' does not exist"),
+    ("cancel", Done.ALREADY_COMPLETED): (409, "The invocation '{id}' was already completed."),
+    ("kill", Done.APPLIED): (200, ""),
+    ("kill", Done.ACCEPTED): (200, ""),
+    ("kill", Done.ALREADY_COMPLETED): (409, "The invocation '{id}' was already completed."),
+    ("purge", Done.APPLIED): (200, ""),
+    ("purge", Done.NOT_COMPLETED): (409, "The invocation '{id}' is not yet completed."),
+    ("pause", Done.ACCEPTED): (202, ""),
+    ("pause", Done.APPLIED): (200, ""),
+    ("pause", Done.NOT_RUNNING): (409, "The invocation '{id}' is not running, cannot be paused."),
+    ("pause", Done.ALREADY_COMPLETED): (409, "The invocation '{id}' is not running, cannot be paused."),
+    ("resume", Done.APPLIED): (200, ""),
+    ("resume", Done.NOT_STARTED): (425, "The invocation '{id}' is either inboxed or scheduled, cannot be resumed."),
+    ("resume", Done.ALREADY_COMPLETED): (409, "The invocation '{id}' is completed, cannot be resumed."),
+}
+
+
+@pytest.mark.parametrize(("operation", "done"), ANSWERS)
+async def test_operations_answer_what_they_found(admin: Http, front: FakeFront, operation: str, done: Done) -> None:
+    front.done = done
+    answer = await admin.request("PATCH", f"/v4/invocations/{SOME_ID}/{operation}")
+    status, message = ANSWERS[operation, done]
+    assert front.asked == [(operation, InvocationId.parse(SOME_ID))]
+    assert answer.status == status
+    if message:
+        assert answer.json() == {"message": message.format(id=SOME_ID), "restate_code": None}
+    else:
+        assert answer.body == b""
+
+
+@pytest.mark.parametrize(
+    ("query", "operation"), [("", "cancel"), ("?mode=kill", "kill"), ("?mode=Purge", "purge"), ("?mode=Cancel", "cancel")]
+)
+async def test_the_old_form_always_answers_202(admin: Http, front: FakeFront, query: str, operation: str) -> None:
+    front.done = Done.NOT_FOUND
+    assert (await admin.request("DELETE", f"/invocations/{SOME_ID}{query}")).status == 202
+    assert front.asked[-1][0] == operation
+
+
+@pytest.mark.parametrize(("deployment", "status"), [("keep", 200), ("Keep", 200), ("foo", 400), ("latest", 501), (UNKNOWN_DEPLOYMENT, 501)])
+async def test_resuming_elsewhere_is_refused_with_a_reason(admin: Http, front: FakeFront, deployment: str, status: int) -> None:
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/resume?deployment={deployment}")
+    assert answer.status == status
+    assert bool(front.asked) is (status == 200)
+
+
+async def test_our_own_reads(admin: Http, front: FakeFront) -> None:
+    front.rows = [{"id": SOME_ID, "status": "running", "journal": [{"index": 0, "raw": b"\x00\xff"}]}]
+    front.entries = {"count": b"3", "blob": b"\xff"}
+    listed = await admin.get("/holdfast/invocations?service=S&key=a%2Fb&status=running&limit=5")
+    assert listed.json()["invocations"][0]["id"] == SOME_ID
+    assert front.asked[-1] == ("list", InvocationFilter("S", None, "a/b", "running", 5))
+    assert (await admin.get("/holdfast/invocations?limit=0")).status == 400
+    described = (await admin.get(f"/holdfast/invocations/{SOME_ID}")).json()
+    assert described["journal"] == [{"index": 0, "raw": {"base64": "AP8=", "text": None}}]
+    assert (await admin.get(f"/holdfast/invocations/{SOME_ID[:-1]}a")).status == 404
+    state = (await admin.get("/holdfast/state/ApiCounter/a%2Fb")).json()
+    assert front.asked[-1] == ("state", ("ApiCounter", "a/b"))
+    assert state["state"] == {"count": {"base64": "Mw==", "text": "3"}, "blob": {"base64": "/w==", "text": None}}
+
+
+async def test_an_unreachable_coordinator_is_a_503(admin: Http, front: FakeFront) -> None:
+    front.outcome = CoordinatorUnavailable("no owner", retry_safe=True)
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/kill")
+    assert answer.status == 503
+    assert "safe to try again" in answer.json()["message"]

@@ -1,0 +1,153 @@
+"""The listeners: HTTP/2 with prior knowledge beside HTTP/1.1, addresses that cannot be had, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from holdfast_runtime.coordinator.front import Success
+from holdfast_runtime.surfaces.server import AddressUnavailable, Listener, bind, serve
+from tests.surfaces.fakes import FakeFront
+from tests.surfaces.http import Http
+
+BODY = b"x" * 900_000  # above the windows of both sides
+
+
+class Http2:
+    """A client connection: requests by stream, answers collected by stream."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.statuses: dict[int, dict[str, str]] = {}
+        self.bodies: dict[int, bytes] = {}
+        self.done: set[int] = set()
+        self.h2.initiate_connection()
+
+    def flush(self) -> None:
+        self.writer.write(self.h2.data_to_send())
+
+    def open(self, method: str, path: str, *headers: tuple[str, str], end: bool = True) -> int:
+        stream: int = self.h2.get_next_available_stream_id()
+        pseudo = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "x")]
+        self.h2.send_headers(stream, [*pseudo, *headers], end_stream=end)
+        self.flush()
+        return stream
+
+    async def until_done(self, *streams: int) -> None:
+        while not self.done.issuperset(streams):
+            await self.step()
+
+    async def step(self) -> None:
+        data = await asyncio.wait_for(self.reader.read(65536), 10)
+        assert data, "the server closed the connection"
+        for event in self.h2.receive_data(data):
+            match event:
+                case h2.events.ResponseReceived():
+                    self.statuses[event.stream_id] = dict(event.headers)
+                case h2.events.DataReceived():
+                    self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
+                    self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case h2.events.StreamEnded() | h2.events.StreamReset():
+                    self.done.add(event.stream_id)
+        self.flush()
+
+    async def send(self, stream: int, body: bytes) -> None:
+        while body:
+            size = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(body))
+            if size == 0:
+                await self.step()
+                continue
+            self.h2.send_data(stream, body[:size])
+            body = body[size:]
+            self.flush()
+        self.h2.end_stream(stream)
+        self.flush()
+
+
+@pytest.fixture
+async def http2(ingress: Http) -> AsyncIterator[Http2]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(ingress.base.rsplit(":", 1)[1].strip("/")))
+    yield Http2(reader, writer)
+    writer.close()
+
+
+async def test_http_2_streams_share_a_connection(front: FakeFront, http2: Http2) -> None:
+    first = http2.open("GET", "/ApiCounter/a%2Fb/get?x=1", ("x-custom", "v"))
+    second = http2.open("GET", "/restate/health")
+    third = http2.open("GET", "/ApiNope/greet")
+    await http2.until_done(first, second, third)
+    assert [http2.statuses[stream][":status"] for stream in (first, second, third)] == ["200", "200", "404"]
+    assert http2.bodies[first] == b'"done"'
+    assert http2.statuses[first]["x-restate-id"].startswith("inv_1")
+    assert "date" in http2.statuses[first]
+    invocation = front.asked[0][1]
+    assert invocation.target.key == "a/b"
+    assert list(invocation.headers) == [("x-restate-ingress-path", "/ApiCounter/a%2Fb/get?x=1"), ("x-custom", "v")]
+
+
+async def test_bodies_larger_than_the_windows_pass_both_ways(front: FakeFront, http2: Http2) -> None:
+    front.outcome = Success(BODY)
+    stream = http2.open("POST", "/ApiGreeter/echo", ("content-type", "application/octet-stream"), end=False)
+    await http2.send(stream, BODY)
+    await http2.until_done(stream)
+    assert front.asked[0][1].body == BODY
+    assert http2.bodies[stream] == BODY
+
+
+async def test_a_reset_stream_is_a_caller_that_went_away(front: FakeFront, http2: Http2) -> None:
+    front.forever = True
+    stream = http2.open("GET", "/ApiGreeter/headers")
+    await asyncio.wait_for(front.started.wait(), 5)
+    http2.h2.reset_stream(stream)
+    http2.flush()
+    await asyncio.wait_for(front.cancelled.wait(), 5)
+
+
+async def test_the_preface_may_arrive_byte_by_byte(http2: Http2) -> None:
+    for byte in http2.h2.data_to_send():
+        http2.writer.write(bytes([byte]))
+        await http2.writer.drain()
+    stream = http2.open("GET", "/restate/health")
+    await http2.until_done(stream)
+    assert http2.statuses[stream][":status"] == "200"
+
+
+async def test_garbage_is_answered_and_the_server_lives_on(ingress: Http) -> None:
+    for garbage in (
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x01\x04\x00\x00\x00\x00",
+        b"\x16\x03\x01 hello\r\n\r\n",
+        b"PRI nope\r\n\r\n",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(ingress.base.rsplit(":", 1)[1].strip("/")))
+        writer.write(garbage)
+        await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+    assert (await ingress.get("/restate/health")).status == 200
+
+
+def test_an_address_in_use_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressUnavailable, match=f"127.0.0.1:{port} is in use by another process"):
+            bind(Listener(port=port))
+    with pytest.raises(AddressUnavailable, match="is no address of this machine"):
+        bind(Listener(host="192.0.2.1"))
+
+
+async def test_closing_frees_the_port_and_may_be_repeated(front: FakeFront) -> None:
+    async def app(scope: object, receive: object, send: object) -> None:
+        raise AssertionError
+
+    server = await serve(app, Listener())
+    await server.close()
+    await server.close()
+    bind(Listener(port=server.port)).close()
