@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from holdfast_runtime.engine import model, recent
+from holdfast_runtime.engine import listing, model, recent
 from holdfast_runtime.engine.events import Forget
 from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.engine.transaction import Page
@@ -161,8 +161,10 @@ class Flusher:
 
     async def _forget(self) -> None:
         shard = self._shard
+        now = shard.environment.clock.now_ms()
         index = shard.pages[model.recent_index(shard.number)].document
-        if recent.is_due(index, shard.environment.clock.now_ms()):
+        finished = shard.pages[model.listing_index(shard.number)].document
+        if recent.is_due(index, now) or listing.is_due(finished, now):
             await shard.perform(Forget(), lazy=True)
         for page_id in [p for p, page in shard.pages.items() if page.document is None and page.first is None and model.is_own_page(p)]:
             if not _is_root(page_id):

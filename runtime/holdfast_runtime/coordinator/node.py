@@ -169,17 +169,21 @@ class Node:
     async def ask(self, shard_number: int, request: Request) -> Reply:
         """Have the owner of the shard serve the request, wherever it is; repeated while the owner changes.
 
-        Raises TimeoutError when nobody has served it within the acknowledgement limit; a request that waits for a result is bounded only
-        while it cannot reach an owner.
+        Raises TimeoutError when nobody serves it within the acknowledgement limit. Waiting for a result at an owner is not bounded.
         """
-        deadline = self.clock.monotonic() + self.settings.acknowledge_timeout_s
+        limit = self.settings.acknowledge_timeout_s
+        deadline = self.clock.monotonic() + limit
         delay = 0.02
         while True:
+            asked_at = self.clock.monotonic()
             reply = await self._ask_once(shard_number, request)
             if reply is not None:
                 return reply
-            if self.clock.monotonic() >= deadline and not request.get("wait"):
-                raise TimeoutError(f"no owner of shard {shard_number} answered within {self.settings.acknowledge_timeout_s:g} s")
+            now = self.clock.monotonic()
+            if now - asked_at > limit:  # it waited at an owner for long: that one had acknowledged it
+                deadline = now + limit
+            if now >= deadline:
+                raise TimeoutError(f"no owner of shard {shard_number} answered within {limit:g} s")
             if request["ask"] == "arrive":
                 request = again(request)
             await self.clock.sleep(delay)

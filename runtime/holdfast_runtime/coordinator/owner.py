@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from holdfast_runtime.coordinator import requests, views
@@ -42,8 +43,17 @@ async def serve(shard: Shard, request: Request) -> Reply:
 
 
 async def answerable(shard: Shard, lsn: int) -> None:
-    """Until what was decided or read is durable; and only an owner with a fresh lease answers (storage design §4.1)."""
-    await shard.until_durable(lsn)
+    """Until what was decided or read is durable; and only an owner with a fresh lease answers (storage design §4.1).
+
+    Raises TimeoutError when the store does not take it in time: then it may still happen.
+    """
+    if lsn > shard.durable:
+        limit = shard.environment.settings.acknowledge_timeout_s
+        try:
+            async with asyncio.timeout(limit):
+                await shard.until_durable(lsn)
+        except TimeoutError:
+            raise TimeoutError(f"the store has not confirmed the write within {limit:g} s; it may still be done") from None
     shard.check_lease()
 
 

@@ -32,7 +32,7 @@ async def rows(shard: Shard, where: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of `where` = {service, handler, key, status, limit}, newest first. Reads the index pages only."""
     index = shard.pages[model.listing_index(shard.number)].document or {}
     page_ids = [model.live_page(shard.number, number) for number in index.get("p", {})]
-    for bucket, last in index.get("a", {}).items():
+    for bucket, (last, _) in index.get("a", {}).items():
         page_ids += [model.finished_page(shard.number, bucket, number) for number in range(last + 1)]
     found: list[dict[str, Any]] = []
     for start in range(0, len(page_ids), _LIST_PAGES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import accept, attempts, finish, model, notify, operate, outbox, recent, timers
+from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, operate, outbox, recent, timers
 from holdfast_runtime.engine.events import (
     Arrive,
     Arrived,
@@ -56,6 +56,7 @@ def decide(tx: Transaction, event: Event) -> Answered:
             return _look(tx, event)
         case Forget():
             recent.forget(tx)
+            listing.forget_expired(tx)
         case _:
             assert_never(event)
     return None

@@ -139,7 +139,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop the pages of `recent` that are over."""
+    """Drop what is over: pages of `recent`, and of the list of finished invocations."""
 
 
 Event = Arrive | AttemptOver | MessagesReceived | MessagesAcknowledged | TimerDue | Deliver | Operate | Look | Forget

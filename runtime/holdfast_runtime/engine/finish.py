@@ -29,18 +29,19 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
     listing.unlist(tx, invocation, document)
     if retention > 0:
         expires_at = tx.now + retention
+        listed = listing.list_finished(tx, invocation, document, failed=result[0] == "f", expires_at=expires_at)
         fields = {
             model.STATUS: int(Status.DONE),
             model.RESULT: result,
             model.COMPLETED_AT: tx.now,
             model.MODIFIED_AT: tx.now,
             model.EXPIRES_AT: expires_at,
+            model.LISTED: list(listed),
             model.AWAITING: None,
             model.RESOLVED: None,
             model.RETRY: None,
         }
         tx.merge(page_id, fields)
-        listing.list_finished(tx, invocation, document, failed=result[0] == "f", expires_at=expires_at)
         if kind == HandlerKind.RUN.value or document.get(model.PAGES):  # more to forget than one page, which the store forgets itself
             timers.add(tx, invocation, completion_id=0, at=expires_at, kind=EXPIRE)
     else:
@@ -66,6 +67,7 @@ def drop_pages(tx: Transaction, invocation: str, document: Document) -> None:
 def forget(tx: Transaction, invocation: str, document: Document) -> None:
     """Purge or expiry of a finished invocation; with a workflow's run go its state and promises (service protocol §6.7)."""
     service, _, key, kind = document[model.TARGET]
+    listing.unlist_finished(tx, invocation, document)
     drop_pages(tx, invocation, document)
     if kind == HandlerKind.RUN.value:
         object_queue.drop_key(tx, service, key)

@@ -152,7 +152,7 @@ SOURCE: Final = "sr"  # [] from outside, or [invocation, service, handler] of th
 RESULT: Final = "rs"  # ["v", payload] | ["f", code, message, metadata]
 COMPLETED_AT: Final = "ct"
 EXPIRES_AT: Final = "x"
-LISTED: Final = "nx"  # number of the live index page that lists it
+LISTED: Final = "nx"  # number of the live index page that lists it; once finished [bucket, number] of the finished index page
 PAUSE_REQUESTED: Final = "pz"  # becomes PAUSED when the attempt in flight ends
 
 # fields of a key page

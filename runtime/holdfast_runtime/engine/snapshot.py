@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from holdfast.protocol import frames, ids, versions
+import xxhash
+
+from holdfast.protocol import frames, versions
 from holdfast.protocol.ids import InvocationId
 from holdfast.protocol.messages import MessageType, Start
 from holdfast_runtime.engine import journal, model
@@ -130,7 +132,7 @@ def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: in
 @lru_cache(maxsize=8192)
 def _identity(invocation: str) -> tuple[bytes, int]:
     raw = InvocationId.parse(invocation).raw
-    return raw, ids.random_seed(raw)
+    return raw, xxhash.xxh3_64_intdigest(raw)  # any number that is stable will do (service protocol §4.6); this one is cheap
 
 
 def _headers(invocation: str, version: int, key: str | None) -> dict[str, str]:
