@@ -292,3 +292,23 @@ async def test_closing_ends_what_is_in_flight(endpoint: HttpEndpoint) -> None:
         await endpoint.close()
         with pytest.raises(EndpointFailure):
             await asyncio.wait_for(pending, 5)
+
+
+async def test_a_window_opened_for_a_stream_that_is_reset_in_the_same_breath(endpoint: HttpEndpoint) -> None:
+    """Both frames arrive in one read: the second has closed the stream when the first is handled."""
+
+    async with h2_server(echo, initial_window_size=1000) as server:
+        assert (await endpoint.request(at(server.uri), REQUEST, timeout_s=5)).body == b"frames"
+        server.begun.clear()
+        huge = EndpointRequest("POST", "/x", {}, bytes(200_000))
+        pending = asyncio.create_task(endpoint.request(at(server.uri), huge, timeout_s=5))
+        await server.begun.wait()
+        connection = server.connections[0]
+        (stream_id,) = connection.open
+        connection.h2.increment_flow_control_window(1000, stream_id)
+        connection.h2.reset_stream(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
+        connection.flush()
+        with pytest.raises(EndpointFailure, match=r"reset the stream \(HTTP/2 error INTERNAL_ERROR\)"):
+            await pending
+        assert (await endpoint.request(at(server.uri), REQUEST, timeout_s=5)).body == b"frames"
+        assert len(server.connections) == 1, "the other streams of the connection are not concerned"

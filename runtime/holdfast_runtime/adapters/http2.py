@@ -140,9 +140,14 @@ class Http2Connection(asyncio.Protocol):
         stream = _Stream(memoryview(request.body), self._loop.create_future(), self._received)
         self._streams[stream_id] = stream
         stream.timer = self._loop.call_later(timeout_s, self._time_out, stream_id)
-        machine.send_headers(stream_id, _head(request), end_stream=not request.body)
-        self._send_body(stream_id, stream)
-        self._flush()
+        try:
+            machine.send_headers(stream_id, _head(request), end_stream=not request.body)
+        except h2.exceptions.ProtocolError as exc:  # the peer lowered a limit meanwhile: nothing was sent
+            self._retiring = True
+            self._settle(stream_id, NotStarted(f"the stream could not be opened ({exc})"))
+        else:
+            self._send_body(stream_id, stream)
+            self._flush()
         try:
             return await stream.reply
         except asyncio.CancelledError:
@@ -302,14 +307,17 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
 
     def _send_body(self, stream_id: int, stream: _Stream) -> None:
-        while stream.unsent and self._writable and self._transport is not None:
-            window = min(self._machine.local_flow_control_window(stream_id), self._machine.max_outbound_frame_size)
-            if window <= 0:
-                return
-            chunk, stream.unsent = stream.unsent[:window], stream.unsent[window:]
-            self._machine.send_data(stream_id, chunk.tobytes(), end_stream=not stream.unsent)
-            if stream.unsent:
-                self._flush()
+        try:
+            while stream.unsent and self._writable and self._transport is not None:
+                window = min(self._machine.local_flow_control_window(stream_id), self._machine.max_outbound_frame_size)
+                if window <= 0:
+                    return
+                chunk, stream.unsent = stream.unsent[:window], stream.unsent[window:]
+                self._machine.send_data(stream_id, chunk.tobytes(), end_stream=not stream.unsent)
+                if stream.unsent:
+                    self._flush()
+        except h2.exceptions.ProtocolError:
+            return  # closed by a frame of the same read, whose event is still to be handled and settles it
 
     def _flush(self) -> None:
         data = self._machine.data_to_send()
@@ -427,6 +435,9 @@ class Http2Pool:
 
     def adopt(self, connection: Http2Connection) -> None:
         """Use a connection opened elsewhere."""
+        if self._closed:
+            connection.close()
+            return
         self._connections.append(connection)
         self.room()
 
