@@ -20,7 +20,10 @@ MANIFEST_V4 = "application/vnd.restate.endpointmanifest.v4+json"
 
 
 class SdkEndpoint:
-    """Serves ASGI applications by their deployment's address, as a server in front of them would."""
+    """Serves ASGI applications by their deployment's address, as a server in front of them would.
+
+    Instead of an application an address may have a ready answer, or a failure.
+    """
 
     def __init__(self, apps: Mapping[str, Any]) -> None:
         self._apps = apps
@@ -29,6 +32,10 @@ class SdkEndpoint:
         app = self._apps.get(shown(address))
         if app is None:
             raise EndpointFailure("Connection refused")
+        if isinstance(app, EndpointFailure):
+            raise app
+        if isinstance(app, EndpointResponse):
+            return app
         http2 = isinstance(address, HttpAddress) and address.http_version is HttpVersion.HTTP_2
         messages: list[dict[str, Any]] = []
         scope = {

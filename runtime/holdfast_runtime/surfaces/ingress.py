@@ -120,6 +120,8 @@ class Ingress:
             return ingress_error(429, OVERLOADED)
         length = headers.get(b"content-length")
         if length is not None and int(length) > self._settings.max_body_bytes:
+            if b"expect" not in headers:
+                await self._discard(receive)
             return too_large()
 
         path: bytes = (scope.get("raw_path") or scope["path"].encode()).rstrip(b"/")
@@ -221,6 +223,14 @@ class Ingress:
         invocation_id = self._front.mint(invocation)
         done = await self._front.send(invocation_id, invocation)
         return accepted(str(done.invocation_id), done.new, done.execution_time_ms)
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read what is too large, within reason: closing on a client that still sends hides the answer from it."""
+        size, more = 0, True
+        while more and size <= 2 * self._settings.max_body_bytes:
+            message = await receive()
+            size += len(message.get("body", b""))
+            more = message.get("more_body", False)
 
     async def _body(self, receive: Receive) -> bytes:
         message = await receive()
