@@ -1,0 +1,91 @@
+"""Running a coordinator as this process: configured, started, announced, stopped by a signal.
+
+Rules: SIGTERM and SIGINT hand over and exit with 0; a second one exits at once, which loses nothing either; what keeps the
+coordinator from starting becomes one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+from holdfast_runtime.app.errors import CliError
+
+if TYPE_CHECKING:
+    from holdfast_runtime.adapters.in_process import Handle
+    from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
+
+log = logging.getLogger("holdfast.runtime")
+
+# Called when everything is served; the awaited future, when it resolves, stops the process as a signal does.
+Announce = Callable[["Runtime"], None]
+
+
+def run(
+    config: RuntimeConfig, announce: Announce, handlers: Mapping[str, Handle] | None = None, *, stop_at_eof: int | None = None
+) -> NoReturn:
+    """Serve until a signal, or until file descriptor `stop_at_eof` is closed by whoever started us. Raises CliError; never returns."""
+    import uvloop
+
+    uvloop.run(_run(config, announce, handlers, stop_at_eof))
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is handed over and closed. A plain handler that still works in its thread would hold up the interpreter's exit, and
+    # nobody will look at its result: the attempt is made again by the next process.
+    os._exit(0)
+
+
+async def _run(config: RuntimeConfig, announce: Announce, handlers: Mapping[str, Handle] | None, stop_at_eof: int | None) -> None:
+    from holdfast_runtime.app.runtime import Runtime
+
+    runtime = Runtime(config)
+    stopping = asyncio.Event()
+    _on_signals(stopping)
+    if stop_at_eof is not None:
+        asyncio.get_running_loop().add_reader(stop_at_eof, _read_to_end, stop_at_eof, stopping)
+    await _start(runtime, handlers)
+    announce(runtime)
+    await stopping.wait()
+    began = time.monotonic()
+    log.info("stopping")
+    await runtime.stop()
+    log.info("stopped", extra={"seconds": round(time.monotonic() - began, 3)})
+
+
+async def _start(runtime: Runtime, handlers: Mapping[str, Handle] | None) -> None:
+    from holdfast_runtime.coordinator.front import RegistrationError
+    from holdfast_runtime.ports.store import StoreBroken, StoreUnavailable
+    from holdfast_runtime.surfaces.server import AddressUnavailable
+
+    try:
+        await runtime.start(handlers)
+    except (AddressUnavailable, StoreBroken, StoreUnavailable, RegistrationError) as error:
+        raise CliError(str(error)) from error
+    except TimeoutError as error:
+        raise CliError("the store did not let this process take a shard within a minute; see the log, then start again") from error
+    except ValueError as error:  # a registry document of a newer version
+        raise CliError(f"the store cannot be used: {error}") from error
+
+
+def _on_signals(stopping: asyncio.Event) -> None:
+    def handle(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, handle, number)
+
+
+def _read_to_end(descriptor: int, stopping: asyncio.Event) -> None:
+    if not os.read(descriptor, 4096):
+        asyncio.get_running_loop().remove_reader(descriptor)
+        stopping.set()

@@ -1,0 +1,148 @@
+"""Wiring: one coordinator process over one store, with its surfaces.
+
+Rules: addresses are bound before the store is opened, so that a port in use costs nothing; handlers in this process
+are registered before anything is served; whatever was started is ended by `stop`, also when starting failed half way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from holdfast_runtime.adapters.endpoints import Endpoints
+from holdfast_runtime.adapters.in_process import Handle
+from holdfast_runtime.adapters.memory import memory_store
+from holdfast_runtime.adapters.sqlite import open_sqlite_store
+from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
+from holdfast_runtime.coordinator.coordinator import Coordinator
+from holdfast_runtime.coordinator.deployments import Deployments
+from holdfast_runtime.coordinator.node import Node
+from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.ports.store import Store, StoreUnavailable
+from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
+from holdfast_runtime.surfaces.asgi import App
+from holdfast_runtime.surfaces.ingress import Ingress
+from holdfast_runtime.surfaces.server import HttpServer, Listener, bind
+
+log = logging.getLogger("holdfast.runtime")
+
+GRACE_S: Final = 1.0  # callers that wait for a suspended invocation would wait for days: they are let go after this
+READY_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfig:
+    """store: path of the embedded store's file, or None for one in memory (lost at exit). shards: of a store that is created now.
+
+    ingress, admin: where to listen, or sockets that are bound already.
+    """
+
+    store: Path | None
+    ingress: Listener | socket.socket = field(default_factory=lambda: Listener(port=8080, grace_s=GRACE_S))
+    admin: Listener | socket.socket = field(default_factory=lambda: Listener(port=9070, grace_s=GRACE_S))
+    shards: int = 4
+    settings: Settings = field(default_factory=lambda: Settings(exclusive_store=True))
+
+
+class Runtime:
+    """Start with `start`; end with `stop`, which hands everything over."""
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        self._config = config
+        self._started = AsyncExitStack()  # what to end, last started first
+        self._ingress: HttpServer
+        self._admin: HttpServer
+        self.clock = SystemClock()
+        self.endpoints = Endpoints(self.clock)
+        self.deployments: Deployments
+        self.node: Node
+        self.coordinator: Coordinator
+
+    async def start(self, handlers: Mapping[str, Handle] | None = None) -> None:
+        """handlers: in-process endpoints by name.
+
+        Raises AddressUnavailable, StoreBroken, StoreUnavailable, RegistrationError, TimeoutError.
+        """
+        try:
+            await self._start(handlers or {})
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, handlers: Mapping[str, Handle]) -> None:
+        ingress, admin = self._bound(self._config.ingress), self._bound(self._config.admin)
+        store = await self._open_store()
+        self._started.push_async_callback(self.endpoints.close)
+        entropy = SystemEntropy()
+        self.deployments = Deployments(store.registry, self.endpoints, self.clock, entropy)
+        for name, handle in handlers.items():
+            self.endpoints.in_process.register(name, handle)
+        await self.deployments.load()
+        self.node = Node(
+            store=store,
+            endpoint=self.endpoints,
+            clock=self.clock,
+            entropy=entropy,
+            registry=lambda: self.deployments.view,
+            settings=self._config.settings,
+        )
+        self.coordinator = Coordinator(self.node, self.deployments)
+        for name in handlers:
+            await self.deployments.register_in_process(name)
+        self._started.push_async_callback(self.node.stop)
+        await self.node.start()
+        await self.node.until_ready(timeout_s=READY_TIMEOUT_S)
+        self._started.push_async_callback(self._close_surfaces)
+        self._ingress = await self._serve(Ingress(self.coordinator), ingress)
+        self._admin = await self._serve(admin_app(self.coordinator, AdminSettings(ingress_url=self._ingress.url)), admin)
+        refreshing = asyncio.create_task(self._refresh())
+        self._started.callback(refreshing.cancel)
+
+    @property
+    def ingress_url(self) -> str:
+        return self._ingress.url
+
+    @property
+    def admin_url(self) -> str:
+        return self._admin.url
+
+    async def stop(self) -> None:
+        """Close the surfaces, hand the shards over, close the store. May be called twice."""
+        await self._started.aclose()
+
+    def _bound(self, wanted: Listener | socket.socket) -> socket.socket:
+        bound = bind(wanted) if isinstance(wanted, Listener) else wanted
+        self._started.callback(bound.close)
+        return bound
+
+    async def _serve(self, app: App, bound: socket.socket) -> HttpServer:
+        server = HttpServer(app, bound, grace_s=GRACE_S)
+        await server.start()
+        return server
+
+    async def _close_surfaces(self) -> None:
+        """Both at once: each gives its requests in flight the grace."""
+        running = [getattr(self, name) for name in ("_ingress", "_admin") if hasattr(self, name)]
+        await asyncio.gather(*(server.close() for server in running))
+
+    async def _open_store(self) -> Store:
+        if self._config.store is None:
+            return memory_store(self._config.shards)
+        opened = await open_sqlite_store(self._config.store, shards=self._config.shards, clock=self.clock)
+        self._started.push_async_callback(opened.close)
+        return opened.store
+
+    async def _refresh(self) -> None:
+        """Adopt deployments that another process has registered."""
+        while True:
+            await asyncio.sleep(self._config.settings.registry_refresh_s)
+            try:
+                await self.deployments.refresh()
+            except StoreUnavailable as error:
+                log.warning("registry.refresh_failed", extra={"error": str(error)})
