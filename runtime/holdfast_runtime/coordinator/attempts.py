@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,15 @@ class Attempts:
             return
         self._counter += 1
         self._tokens[invocation] = self._counter
-        self._shard.spawn(self._run(invocation, self._counter))
+        token = self._counter
+        self._shard.environment.slots.take(lambda: self._begin(invocation, token))
+
+    def _begin(self, invocation: str, token: int) -> None:
+        task = self._shard.spawn(self._run(invocation, token))
+        task.add_done_callback(self._slot_free)
+
+    def _slot_free(self, _: asyncio.Task[None]) -> None:
+        self._shard.environment.slots.give_back()
 
     def overtake(self, invocation: str) -> None:
         """The answer of the attempt in flight does not count any more."""
@@ -49,8 +58,7 @@ class Attempts:
 
     async def _run(self, invocation: str, token: int) -> None:
         try:
-            async with self._shard.environment.attempts_in_flight:
-                await self._attempt(invocation, token)
+            await self._attempt(invocation, token)
         finally:
             if self._tokens.get(invocation) == token:
                 del self._tokens[invocation]

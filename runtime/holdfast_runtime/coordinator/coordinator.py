@@ -28,7 +28,7 @@ from holdfast_runtime.coordinator.front import (
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.engine import model
-from holdfast_runtime.engine.events import Arrival, Arrive, Operated, Verb
+from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operated, Verb
 from holdfast_runtime.engine.payload import BlobRef, Payload, Result, failure, input_entry, success
 from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView
 from holdfast_runtime.engine.response import as_payload
@@ -80,8 +80,7 @@ class Coordinator:
         return ids.random_invocation_id(partition_key, node.clock.now_ms(), random[:10])
 
     async def call(self, invocation_id: InvocationId, invocation: NewInvocation) -> Outcome:
-        reply = await self._arrive(invocation_id, invocation, wait=True)
-        answer = requests.parse_arrived(reply)
+        answer = await self._arrive(invocation_id, invocation, wait=True)
         if answer.arrival is Arrival.ALREADY_INVOKED:
             return Failed(409, "the workflow method was already invoked")
         self._refuse(answer.arrival, invocation_id)
@@ -89,20 +88,29 @@ class Coordinator:
         return await self._outcome(answer.result, answer.expires_at)
 
     async def send(self, invocation_id: InvocationId, invocation: NewInvocation) -> Accepted:
-        answer = requests.parse_arrived(await self._arrive(invocation_id, invocation, wait=False))
+        answer = await self._arrive(invocation_id, invocation, wait=False)
         self._refuse(answer.arrival, invocation_id)
         return Accepted(invocation_id, answer.arrival is Arrival.NEW, answer.execute_at)
 
-    async def _arrive(self, invocation_id: InvocationId, invocation: NewInvocation, *, wait: bool) -> Reply:
+    async def _arrive(self, invocation_id: InvocationId, invocation: NewInvocation, *, wait: bool) -> Arrived:
+        payload = await self._keep(invocation_id, invocation.body)
+        event = self._event(invocation_id, invocation, payload)
+        shard = model.shard_of_key(invocation_id.partition_key, self._node.store.shards)
+        try:
+            return await self._node.arrive(shard, event, wait=wait)
+        except (TimeoutError, StoreUnavailable) as error:
+            raise CoordinatorUnavailable(f"{_UNREACHABLE}: {error}", retry_safe=not event.fresh) from error
+
+    async def _keep(self, invocation_id: InvocationId, content: bytes) -> Payload:
+        """`content` itself, or a reference to it in the blob store when it is large."""
         blobs: dict[str, bytes] = {}
-        payload = as_payload(str(invocation_id), invocation.body, blobs)
-        for blob_id, content in blobs.items():
+        payload = as_payload(str(invocation_id), content, blobs)
+        for blob_id, large in blobs.items():
             try:
-                await self._node.store.blobs.put(blob_id, content)
+                await self._node.store.blobs.put(blob_id, large)
             except StoreUnavailable as error:
                 raise CoordinatorUnavailable(f"the store cannot take the request body: {error}", retry_safe=True) from error
-        event = self._event(invocation_id, invocation, payload)
-        return await self._ask(invocation_id, requests.arrive(event, wait=wait), retry_safe=not event.fresh)
+        return payload
 
     def _event(self, invocation_id: InvocationId, invocation: NewInvocation, payload: Payload) -> Arrive:
         handler = self._handler(invocation)
@@ -154,10 +162,7 @@ class Coordinator:
         return NotReady() if seen.result is None else await self._outcome(seen.result, seen.expires_at)
 
     async def resolve_awakeable(self, invocation_id: InvocationId, index: int, value: bytes) -> None:
-        blobs: dict[str, bytes] = {}
-        payload = as_payload(str(invocation_id), value, blobs)
-        for blob_id, content in blobs.items():
-            await self._node.store.blobs.put(blob_id, content)
+        payload = await self._keep(invocation_id, value)
         await self._ask(invocation_id, requests.signal(str(invocation_id), index, success(payload)))
 
     async def reject_awakeable(self, invocation_id: InvocationId, index: int, message: str) -> None:

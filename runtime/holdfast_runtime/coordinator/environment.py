@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +18,28 @@ if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
 
 
+class Slots:
+    """How many attempts may be in flight; the rest wait their turn in order. A plain counter while there is room."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def take(self, start: Callable[[], None]) -> None:
+        """Run `start` now, or when a slot is given back."""
+        if self._free > 0:
+            self._free -= 1
+            start()
+        else:
+            self._waiting.append(start)
+
+    def give_back(self) -> None:
+        if self._waiting:
+            self._waiting.popleft()()
+        else:
+            self._free += 1
+
+
 @dataclass(slots=True)
 class Environment:
     """deliver(destination, source, messages): give messages to the owner of another shard; the last number it has applied durably."""
@@ -30,7 +52,7 @@ class Environment:
     registry: Callable[[], RegistryView]
     deliver: Callable[[int, int, Sequence[tuple[int, Message]]], Awaitable[int]]
     shard_lost: Callable[[int, Shard], None]
-    attempts_in_flight: asyncio.Semaphore
+    slots: Slots
 
     @property
     def shards(self) -> int:

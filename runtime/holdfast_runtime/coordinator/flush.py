@@ -56,6 +56,7 @@ class Flusher:
         checkpoint_at = shard.environment.clock.monotonic() + settings.checkpoint_interval_s
         while True:
             await shard.environment.clock.sleep(TICK_S)
+            shard.tire()
             shard.check_lease()
             await self._flush_due()
             if shard.environment.clock.monotonic() >= checkpoint_at:

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from holdfast_runtime.coordinator import owner, recovery, requests
 from holdfast_runtime.coordinator.channels import Unreachable
-from holdfast_runtime.coordinator.environment import Environment
+from holdfast_runtime.coordinator.environment import Environment, Slots
 from holdfast_runtime.coordinator.membership import Membership
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.coordinator.shard import Fenced, Shard
-from holdfast_runtime.engine.events import Message
+from holdfast_runtime.engine.events import Arrive, Arrived, Message
 from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.endpoint import Endpoint
 from holdfast_runtime.ports.peers import Peers, PeerUnavailable
@@ -61,7 +61,7 @@ class Node:
             registry=registry,
             deliver=self._deliver,
             shard_lost=self._lost,
-            attempts_in_flight=asyncio.Semaphore(settings.max_attempts_in_flight),
+            slots=Slots(settings.max_attempts_in_flight),
         )
         self._counter = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -165,6 +165,17 @@ class Node:
             del self.shards[number]
 
     # -- routing
+
+    async def arrive(self, shard_number: int, event: Arrive, *, wait: bool) -> Arrived:
+        """`ask` for arrivals, which are the most frequent: at an owner in this process nothing has to be made ready for a network."""
+        shard = self.shards.get(shard_number)
+        if shard is not None:
+            try:
+                owner.check(shard)
+                return await owner.arrive(shard, event, wait=wait)
+            except Fenced:
+                event = replace(event, fresh=False)
+        return requests.parse_arrived(await self.ask(shard_number, requests.arrive(event, wait=wait)))
 
     async def ask(self, shard_number: int, request: Request) -> Reply:
         """Have the owner of the shard serve the request, wherever it is; repeated while the owner changes.

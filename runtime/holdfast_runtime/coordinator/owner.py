@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
-
 from holdfast_runtime.coordinator import requests, views
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.shard import Fenced, Shard
 from holdfast_runtime.engine import model
-from holdfast_runtime.engine.events import Arrival, Arrived, Deliver, Look, MessagesReceived, Operated, Seen
+from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Deliver, Look, MessagesReceived, Operated, Seen
 
 
 async def serve(shard: Shard, request: Request) -> Reply:
     """Raises Fenced when the shard is lost on the way; then the request may or may not have happened, and is to be sent again."""
-    if not shard.accepting:
-        raise Fenced(f"shard {shard.number} is being handed over")
-    shard.check_lease()
+    check(shard)
     match request["ask"]:
         case "arrive":
-            return await _arrive(shard, request)
+            return requests.arrived(await arrive(shard, requests.parse_arrive(request), wait=request["wait"]))
         case "look":
             return await _look(shard, request)
         case "operate":
@@ -42,48 +37,38 @@ async def serve(shard: Shard, request: Request) -> Reply:
     raise AssertionError(f"unknown request {request['ask']!r}")
 
 
+def check(shard: Shard) -> None:
+    """May this process serve the shard right now? Raises Fenced."""
+    if not shard.accepting:
+        raise Fenced(f"shard {shard.number} is being handed over")
+    shard.check_lease()
+
+
 async def answerable(shard: Shard, lsn: int) -> None:
     """Until what was decided or read is durable; and only an owner with a fresh lease answers (storage design §4.1).
 
     Raises TimeoutError when the store does not take it in time: then it may still happen.
     """
     if lsn > shard.durable:
-        limit = shard.environment.settings.acknowledge_timeout_s
-        try:
-            async with asyncio.timeout(limit):
-                await shard.until_durable(lsn)
-        except TimeoutError:
-            raise TimeoutError(f"the store has not confirmed the write within {limit:g} s; it may still be done") from None
+        await shard.until_durable(lsn, patience_s=shard.environment.settings.acknowledge_timeout_s)
     shard.check_lease()
 
 
-async def arrive(shard: Shard, request: Request) -> tuple[Arrived, Any]:
-    """The acknowledgement, and when `wait` a future of the result (None when there is nothing to wait for)."""
-    event = requests.parse_arrive(request)
+async def arrive(shard: Shard, event: Arrive, *, wait: bool) -> Arrived:
+    """The acknowledgement once it is durable; with `wait` the result."""
     answer, lsn = await shard.perform(event)
     assert isinstance(answer, Arrived)
-    waiter = None
-    if request["wait"] and answer.result is None and answer.arrival in (Arrival.NEW, Arrival.KNOWN):
-        waiter = shard.wait_for(event.invocation)  # in the same instant as the decision: the result cannot slip by
+    if not (wait and answer.result is None and answer.arrival in (Arrival.NEW, Arrival.KNOWN)):
+        await answerable(shard, lsn)
+        return answer
+    waiter = shard.wait_for(event.invocation)  # in the same instant as the decision: the result cannot slip by
     try:
         await answerable(shard, lsn)
-    except BaseException:
-        if waiter is not None:
-            shard.stop_waiting(event.invocation, waiter)
-        raise
-    return answer, waiter
-
-
-async def _arrive(shard: Shard, request: Request) -> Reply:
-    answer, waiter = await arrive(shard, request)
-    reply = requests.arrived(answer)
-    if waiter is not None:
-        try:
-            reply["result"] = await waiter
-        finally:
-            shard.stop_waiting(request["id"], waiter)
-        shard.check_lease()
-    return reply
+        result = await waiter
+    finally:
+        shard.stop_waiting(event.invocation, waiter)
+    shard.check_lease()
+    return Arrived(answer.arrival, result)
 
 
 async def _look(shard: Shard, request: Request) -> Reply:

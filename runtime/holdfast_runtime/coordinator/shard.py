@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -52,7 +53,7 @@ class Shard:
         self.log_bytes = 0  # appended since the checkpoint
         self._operations: list[list[Any]] = []
         self._effects: list[Effect] = []
-        self._durable_waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._durable_waiters: deque[tuple[int, asyncio.Future[None], float]] = deque()  # batch, who waits, gives up at
         self._work: asyncio.Future[None] | None = None
         self._loading: dict[str, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -233,15 +234,23 @@ class Shard:
                 self.check()
             return
 
-    async def until_durable(self, lsn: int) -> None:
-        """Wait until batch `lsn` is in the store. Raises Fenced."""
+    async def until_durable(self, lsn: int, *, patience_s: float = math.inf) -> None:
+        """Wait until batch `lsn` is in the store. Raises Fenced, and TimeoutError when it takes longer than `patience_s` (checked about
+        once a second): then it may still happen."""
         self.check()
         if lsn <= self.durable:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._durable_waiters.append((lsn, waiter))
+        self._durable_waiters.append((lsn, waiter, self.environment.clock.monotonic() + patience_s))
         self.wake()
         await waiter
+
+    def tire(self) -> None:
+        """Give up on behalf of those who have waited too long. One look a second is cheaper than a timer for each."""
+        now = self.environment.clock.monotonic()
+        for _, waiter, until in self._durable_waiters:
+            if until <= now and not waiter.done():
+                waiter.set_exception(TimeoutError("the store has not confirmed the write in time; it may still be done"))
 
     def _act(self, effect: Effect) -> None:
         match effect:
@@ -330,7 +339,7 @@ class Shard:
         self._operations.clear()
         self._effects.clear()
         lost = Fenced(f"shard {self.number} was lost")
-        for _, durable_waiter in self._durable_waiters:
+        for _, durable_waiter, _ in self._durable_waiters:
             if not durable_waiter.done():
                 durable_waiter.set_exception(lost)
         self._durable_waiters.clear()

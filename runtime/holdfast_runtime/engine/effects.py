@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from holdfast_runtime.engine.payload import Result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StartAttempt:
     """The invocation is running and has no attempt: start one. Derived again from the active pages."""
 
     invocation: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RetryAt:
     """Start the next attempt at `at_ms`. Derived again from the invocation page."""
 
@@ -24,7 +24,7 @@ class RetryAt:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The invocation ended: tell whoever waits for it in this process. A lost waiter attaches again."""
 
@@ -32,7 +32,7 @@ class Answer:
     result: Result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendMessages:
     """The outbox to `destination` may be sent up to `sequence`. Derived again from the outbox."""
 
@@ -40,7 +40,7 @@ class SendMessages:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ArmTimer:
     """Entry `key` of a timer page falls due at `at_ms`. Derived again from the timer pages."""
 

@@ -13,7 +13,7 @@ from holdfast_runtime.engine.payload import Entry, Payload, Result
 Message = dict[str, Any]  # what one shard tells another, see `messages`
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made often, and a frozen one costs three times as much to make
 class Arrive:
     """A request for a new invocation, or for one that exists.
 
@@ -35,7 +35,7 @@ class Arrive:
     minted_at: int | None = None  # ms; only of ids from HTTP requests that carry a time
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReceivedFrame:
     """One command or run proposal of a response. `payload` overrides the content carried by `message` when that was stored as a blob."""
 
@@ -71,7 +71,7 @@ class AttemptFailed:
 AttemptEnd = Suspended | Ended | AttemptFailed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptOver:
     """A response of the current attempt. known: journal entries the attempt was given. The shell has checked the token."""
 
@@ -156,7 +156,7 @@ class Arrival(Enum):
     MISMATCH = "mismatch"  # the id belongs to another target (service protocol §7.3, collisions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrived:
     """result: when it has already ended. expires_at: of a stored result."""
 
