@@ -1,0 +1,46 @@
+// What the official TypeScript client does against an ingress, printed as JSON: one member per step.
+//
+// INGRESS_URL, CONFORMANCE_PREFIX, CONFORMANCE_CLIENT (the client's module), NAME (a name nobody used).
+// The awakeable's id arrives on standard input, when the test has read it from the handler's note.
+import { readFileSync } from "node:fs";
+
+const clients = await import(process.env.CONFORMANCE_CLIENT);
+const { INGRESS_URL: url, CONFORMANCE_PREFIX: prefix, NAME: name } = process.env;
+const ingress = clients.connect({ url });
+const named = (service) => ({ name: prefix + service });
+const done = {};
+
+done.call = await ingress.serviceClient(named("Calls")).greet({ name });
+
+const keyed = clients.rpc.opts({ idempotencyKey: name });
+done.idempotent = [
+  await ingress.serviceClient(named("Runs")).once({ effect: name }, keyed),
+  await ingress.serviceClient(named("Runs")).once({ effect: name }, keyed),
+];
+
+const counter = ingress.objectClient(named("Counter"), `${name}/ü`);
+done.object = [await counter.add({ by: 2 }), await counter.add({ by: 3 }), await counter.key({})];
+
+// The client only attaches to sends that carry an idempotency key.
+const later = clients.rpc.sendOpts({ delay: 50, idempotencyKey: name });
+const send = await ingress.serviceSendClient(named("Calls")).greet({ name: "later" }, later);
+done.send = [send.status, await ingress.result(send)];
+
+const flow = ingress.workflowClient(named("Flow"), name);
+const submitted = await flow.workflowSubmit({ effect: `${name}-flow` });
+const early = await flow.workflowOutput();
+await flow.approve({ value: "yes" });
+const answer = await flow.workflowAttach();
+done.workflow = [submitted.status, early.ready, answer, (await flow.workflowOutput()).ready];
+
+try {
+  await ingress.serviceClient(named("Errors")).terminal({ message: "as it must", code: 418 });
+} catch (e) {
+  done.failure = [e.status, JSON.parse(e.responseText).message];
+}
+
+const waiting = await ingress.serviceSendClient(named("Awakeables")).wait({ note: name }, later);
+await ingress.resolveAwakeable(readFileSync(0, "utf8").trim(), { some: "thing" });
+done.awakeable = await ingress.result(waiting);
+
+console.log(JSON.stringify(done));
