@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from holdfast_runtime.engine import listing, model, recent
@@ -31,6 +33,7 @@ class Flusher:
         self._shard = shard
         self._dirty: dict[str, Page] = {}
         self._bytes: dict[str, int] = {}  # encoded size of pages, as far as known
+        self._vanished: deque[tuple[str, Page, int]] = deque()  # dropped before they were ever stored, with the batch that dropped them
         self._checkpoint = -1
 
     def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
@@ -40,6 +43,8 @@ class Flusher:
                 page.first = open_batch
                 page.first_at = now
                 self._dirty[page_id] = page
+            if page.document is None and not page.stored:
+                self._vanished.append((page_id, page, open_batch))
 
     def loaded(self, page_id: str, size: int) -> None:
         self._bytes[page_id] = size
@@ -58,6 +63,7 @@ class Flusher:
             await shard.environment.clock.sleep(TICK_S)
             shard.tire()
             shard.check_lease()
+            self._sweep()
             await self._flush_due()
             if shard.environment.clock.monotonic() >= checkpoint_at:
                 await self.checkpoint()
@@ -71,18 +77,38 @@ class Flusher:
             await self._flush_pages(list(self._dirty))
         await self.checkpoint()
 
+    def _sweep(self) -> None:
+        """Forget pages that came and went without ever being stored, once their drop is durable: nothing has to be written for them."""
+        while self._vanished and self._vanished[0][2] <= self._shard.durable:
+            page_id, page, lsn = self._vanished.popleft()
+            if page.lsn == lsn and page.document is None and not page.stored:
+                self._cleaned(page_id, page, lsn)
+
     async def _flush_due(self) -> None:
         shard, settings = self._shard, self._shard.environment.settings
-        if shard.log_bytes > settings.log_limit_bytes or self._memory() > settings.memory_limit_bytes:
+        if shard.log_bytes > settings.log_limit_bytes:
             await self._flush_pages(list(self._dirty))
-            if shard.log_bytes > settings.log_limit_bytes:
-                await self.checkpoint()
-                shard.log_bytes = 0
+            await self.checkpoint()
+            shard.log_bytes = 0
+            return
+        excess = self._memory() - settings.memory_limit_bytes
+        if excess > 0:  # the oldest, so that there is something to evict; all at once would stall what is going on
+            await self._flush_pages(self._oldest(excess + settings.memory_limit_bytes // 4))
             return
         old = shard.environment.clock.monotonic() - settings.flush_after_s
-        due = [page_id for page_id, page in self._dirty.items() if page.first_at <= old]
+        due = list(takewhile(lambda page_id: self._dirty[page_id].first_at <= old, self._dirty))
         if due:
             await self._flush_pages(due)
+
+    def _oldest(self, size: int) -> list[str]:
+        """The dirty pages that have been so for longest, about `size` encoded bytes of them."""
+        chosen: list[str] = []
+        for page_id in self._dirty:
+            if size <= 0:
+                break
+            chosen.append(page_id)
+            size -= self._bytes.get(page_id, UNKNOWN_BYTES)
+        return chosen
 
     async def _flush_pages(self, page_ids: list[str]) -> None:
         parallel = self._shard.environment.settings.flush_parallel
@@ -115,11 +141,16 @@ class Flusher:
 
     def _cleaned(self, page_id: str, page: Page, lsn: int) -> None:
         """The store holds the page as of batch `lsn`."""
-        if page.lsn == lsn:
-            page.first = None
-            self._dirty.pop(page_id, None)
-        else:
+        self._dirty.pop(page_id, None)
+        if page.lsn != lsn:  # changed again while it was written: dirty from then on
             page.first = lsn + 1
+            page.first_at = self._shard.environment.clock.monotonic()
+            self._dirty[page_id] = page
+            return
+        page.first = None
+        if page.document is None and not model.is_own_page(page_id) and not self._shard.is_loading(page_id):
+            self._shard.pages.pop(page_id, None)
+            self._bytes.pop(page_id, None)
 
     async def checkpoint(self) -> None:
         """Nothing before it is needed by recovery any more."""
