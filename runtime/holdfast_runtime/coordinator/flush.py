@@ -141,6 +141,8 @@ class Flusher:
 
     def _cleaned(self, page_id: str, page: Page, lsn: int) -> None:
         """The store holds the page as of batch `lsn`."""
+        if self._shard.pages.get(page_id) is not page:
+            return  # forgotten while it was written, and perhaps made anew
         self._dirty.pop(page_id, None)
         if page.lsn != lsn:  # changed again while it was written: dirty from then on
             page.first = lsn + 1
