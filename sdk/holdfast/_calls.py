@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdfast._attempt import ANY_SERDE, write_any
 from holdfast.protocol.machine import CallTarget
-from holdfast.protocol.manifest import ServiceType
 from holdfast.serde import Serde, serde_for
 
 if TYPE_CHECKING:
@@ -74,9 +73,9 @@ def _names(target: Handler[Any, Any] | str) -> tuple[str, str]:
 def _key(target: Handler[Any, Any] | str, key: str | None) -> str:
     if isinstance(target, str):
         return key or ""
-    keyed = target.service_type is not ServiceType.SERVICE
+    keyed = target.service_type != "SERVICE"
     if keyed and not key:
-        raise ValueError(f"{target.full_name} needs key=: it belongs to a {target.service_type.value.lower()}")
+        raise ValueError(f"{target.full_name} needs key=: it belongs to a {target.service_type.lower().replace('_', ' ')}")
     if key is not None and not keyed:
         raise ValueError(f"{target.full_name} belongs to a plain service, which has no keys; drop key={key!r}")
     return key or ""

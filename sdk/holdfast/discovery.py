@@ -6,16 +6,24 @@ without an argument accepts any body and ignores it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from holdfast.protocol.manifest import (
     EndpointManifest,
     HandlerManifest,
+    HandlerType,
     InputRule,
+    ManifestError,
+    OnMaxAttempts,
     OutputRule,
     ProtocolMode,
     ServiceManifest,
+    ServiceType,
+    dump_manifest,
+    manifest_content_type,
+    negotiate_manifest,
 )
 from holdfast.protocol.versions import MAX_VERSION, MIN_VERSION
 from holdfast.schema import json_schema
@@ -34,12 +42,25 @@ def manifest(services: Sequence[ServiceBase], compression: str | None = None) ->
     )
 
 
+def answer(services: Sequence[ServiceBase], accept: str | None, compression: str | None) -> tuple[int, str, bytes]:
+    """Status, content type and body for an accept header."""
+    version = negotiate_manifest(accept)
+    if version is None:
+        expected = f"accept must name {manifest_content_type(2)} to v4, found '{accept or ''}'; offer v4"
+        return 415, "text/plain; charset=utf-8", expected.encode()
+    try:
+        document = dump_manifest(manifest(services, compression), version)
+    except ManifestError as error:
+        return 500, "text/plain; charset=utf-8", str(error).encode()
+    return 200, manifest_content_type(version), json.dumps(document, separators=(",", ":")).encode()
+
+
 def _service(service: ServiceBase) -> ServiceManifest:
     return ServiceManifest(
         name=service.name,
-        type=service.type,
+        type=ServiceType(service.type),
         handlers=tuple(_handler(handler) for handler in service.handlers.values()),
-        **service.options,
+        **_options(service.options),
     )
 
 
@@ -47,10 +68,10 @@ def _handler(handler: Handler[Any, Any]) -> HandlerManifest:
     argument, result = handler.annotations
     return HandlerManifest(
         name=handler.name,
-        type=handler.kind,
+        type=None if handler.kind is None else HandlerType(handler.kind),
         input=_input(handler, argument),
         output=_output(handler, result),
-        **{"documentation": _documentation(handler), **handler.options},
+        **_options({"documentation": _documentation(handler), **handler.options}),
     )
 
 
@@ -70,3 +91,10 @@ def _output(handler: Handler[Any, Any], annotation: Any) -> OutputRule:
 
 def _documentation(handler: Handler[Any, Any]) -> str | None:
     return getattr(handler.function, "__doc__", None)
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(options)
+    if "retry_on_max_attempts" in found:
+        found["retry_on_max_attempts"] = OnMaxAttempts(found["retry_on_max_attempts"])
+    return found

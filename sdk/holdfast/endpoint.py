@@ -7,23 +7,16 @@ prefix works; a response has the content type of its request; what cannot be ser
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from holdfast import _drive_sync, discovery
+from holdfast import _drive_sync
 from holdfast._attempt import Attempt
 from holdfast.logs import Log
 from holdfast.protocol.errors import ProtocolError
 from holdfast.protocol.machine import Machine
-from holdfast.protocol.manifest import (
-    ManifestError,
-    dump_manifest,
-    manifest_content_type,
-    negotiate_manifest,
-)
 from holdfast.protocol.versions import MAX_VERSION, MIN_VERSION, content_type, parse_content_type
 from holdfast.service import Handler, ServiceBase
 
@@ -149,16 +142,10 @@ class Endpoint:
         return handlers[handler]
 
     def _discover(self, accept: str | None) -> Answer:
-        version = negotiate_manifest(accept)
-        if version is None:
-            return _refused(415, f"accept must name {manifest_content_type(2)} to v4, found '{accept or ''}'; offer v4")
-        manifest = discovery.manifest(list(self.services.values()), self._compression)
-        try:
-            document = dump_manifest(manifest, version)
-        except ManifestError as error:
-            return _refused(500, str(error))
-        body = json.dumps(document, separators=(",", ":")).encode()
-        return 200, {"content-type": manifest_content_type(version), "x-restate-server": SERVER}, body
+        from holdfast import discovery  # once per deployment, so not at every cold start
+
+        status, kind, body = discovery.answer(list(self.services.values()), accept, self._compression)
+        return status, {"content-type": kind, "x-restate-server": SERVER}, body
 
     def _refusal(self, path: str, headers: Mapping[str, str]) -> Answer | None:
         """401 when request identity is required and does not hold."""

@@ -14,12 +14,10 @@ from holdfast.protocol.machine import Machine
 
 
 class Log(Protocol):
-    """What is needed of a logger; the standard library's and Powertools' have it."""
-
-    def isEnabledFor(self, level: int) -> bool: ...
+    """A logger of the standard library, or one that passes its methods on, as Powertools' does."""
 
     @property
-    def log(self) -> Callable[..., None]: ...
+    def info(self) -> Callable[..., None]: ...
 
 
 class _RequestFacts(Protocol):
@@ -52,7 +50,7 @@ class AttemptLogger(logging.LoggerAdapter[Any]):
 
     def isEnabledFor(self, level: int) -> bool:
         """False while the handler repeats what it did before."""
-        return not self._machine.replaying and self.logger.isEnabledFor(level)
+        return not self._machine.replaying and bool(self.logger.isEnabledFor(level))
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
-from holdfast.protocol.manifest import OnMaxAttempts
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -31,6 +29,8 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         if self.max_attempts is not None and self.max_attempts < 1:
             raise ValueError(f"max_attempts counts the first attempt: expected 1 or more, found {self.max_attempts}")
+        if self.on_max_attempts not in (None, "pause", "kill"):
+            raise ValueError(f"on_max_attempts is 'pause' or 'kill', found {self.on_max_attempts!r}")
         if self.factor is not None and self.factor < 1:
             raise ValueError(f"factor must be at least 1, found {self.factor}")
 
@@ -108,7 +108,7 @@ def _retry_options(policy: RetryPolicy) -> dict[str, Any]:
         "retry_max_interval_ms": _optional_ms(policy.max_interval),
         "retry_max_attempts": policy.max_attempts,
         "retry_exponentiation_factor": policy.factor,
-        "retry_on_max_attempts": policy.on_max_attempts and OnMaxAttempts(policy.on_max_attempts.upper()),
+        "retry_on_max_attempts": policy.on_max_attempts and policy.on_max_attempts.upper(),
     }
     return {name: value for name, value in members.items() if value is not None}
 

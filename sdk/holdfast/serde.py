@@ -17,7 +17,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, Generic, Protocol, TypeVar
-from uuid import UUID
 
 T = TypeVar("T")
 JSON: Final = "application/json"
@@ -119,10 +118,12 @@ def _to_json(value: Any) -> Any:
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
-        case UUID() | Decimal():
+        case Decimal():
             return str(value)
         case bytes():
             return _base64().b64encode(value).decode()
+    if _is_uuid(type(value)):
+        return str(value)
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", by_alias=True)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -182,6 +183,8 @@ def _decoder(annotation: Any, where: str) -> Decoder:
 def _class_decoder(cls: Any, where: str) -> Decoder:
     if cls in _SCALARS:
         return _SCALARS[cls](where)
+    if _is_uuid(cls):
+        return _text(cls)(where)
     if cls in (list, dict):
         return _expect(cls, "an array" if cls is list else "an object", where)
     if cls in (tuple, set, frozenset):
@@ -353,6 +356,11 @@ def _text(convert: Callable[[str], Any]) -> Callable[[str], Decoder]:
     return make
 
 
+def _is_uuid(cls: type) -> bool:
+    """Without loading uuid, which most handlers do not use."""
+    return cls.__name__ == "UUID" and cls.__module__ == "uuid"
+
+
 def _base64() -> Any:
     import base64  # rarely needed, and a cold start should not pay for it
 
@@ -368,7 +376,6 @@ _SCALARS: Final[dict[Any, Callable[[str], Decoder]]] = {
     datetime: _text(datetime.fromisoformat),
     date: _text(date.fromisoformat),
     timedelta: lambda where: _converting(lambda value: timedelta(seconds=value), where),
-    UUID: _text(UUID),
     Decimal: _text(Decimal),
 }
 

@@ -12,7 +12,7 @@ import re
 import typing
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, ClassVar, Final, Generic, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, Unpack, overload
 
 from holdfast import sync
 from holdfast.context import (
@@ -23,11 +23,14 @@ from holdfast.context import (
     WorkflowContext,
 )
 from holdfast.options import HandlerArguments, OptionArguments, manifest_options
-from holdfast.protocol.manifest import HandlerType, ServiceType
 from holdfast.serde import Serde, VoidSerde, serde_for
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+# The protocol's words; the manifest's own enumerations are loaded with discovery, not at a cold start.
+ServiceType = Literal["SERVICE", "VIRTUAL_OBJECT", "WORKFLOW"]
+HandlerType = Literal["EXCLUSIVE", "SHARED", "WORKFLOW"]
+
 AsyncCtx = TypeVar("AsyncCtx", bound=Context)
 SyncCtx = TypeVar("SyncCtx", bound=sync.Context)
 
@@ -122,7 +125,7 @@ class Handler(Generic[In, Out]):
             return
         wanted = f"{self.context.__module__.removesuffix('.context')}.{self.context.__name__}"
         how = "async def" if self.is_async else "def"
-        kind = "" if self.kind is None else f"{self.kind.value.lower()} "
+        kind = "" if self.kind is None else f"{self.kind.lower()} "
         raise TypeError(
             f"handler {self.full_name}: this {kind}`{how}` handler of a {_words(self.service_type)} gets a "
             f"{wanted}, but its first parameter is annotated {annotation.__module__}.{annotation.__qualname__}"
@@ -190,7 +193,7 @@ class ServiceBase:
         self.handlers[handler.name] = handler
 
     def _check_options(self, handler: Handler[Any, Any]) -> None:
-        main = handler.kind is HandlerType.WORKFLOW
+        main = handler.kind == "WORKFLOW"
         if "workflow_completion_retention_ms" in handler.options and not main:
             raise ValueError(f"{handler.full_name}: workflow_retention belongs on the main handler of a workflow")
         if "idempotency_retention_ms" in handler.options and main:
@@ -223,7 +226,7 @@ class ServiceBase:
 class Service(ServiceBase):
     """A group of handlers that run concurrently and keep no state."""
 
-    type = ServiceType.SERVICE
+    type: ClassVar[ServiceType] = "SERVICE"
 
     @property
     def handler(self) -> HandlerDecorator[Context, sync.Context]:
@@ -234,45 +237,45 @@ class Service(ServiceBase):
 class VirtualObject(ServiceBase):
     """Handlers with a key and state: exclusive ones run one at a time per key, shared ones at any time."""
 
-    type = ServiceType.VIRTUAL_OBJECT
+    type: ClassVar[ServiceType] = "VIRTUAL_OBJECT"
 
     @property
     def handler(self) -> HandlerDecorator[ObjectContext, sync.ObjectContext]:
         """Registers an exclusive handler: one at a time per key, may write state."""
-        return HandlerDecorator(self, HandlerType.EXCLUSIVE, (ObjectContext, sync.ObjectContext))
+        return HandlerDecorator(self, "EXCLUSIVE", (ObjectContext, sync.ObjectContext))
 
     @property
     def shared(self) -> HandlerDecorator[SharedObjectContext, sync.SharedObjectContext]:
         """Registers a shared handler: concurrent, reads state only."""
-        return HandlerDecorator(self, HandlerType.SHARED, (SharedObjectContext, sync.SharedObjectContext))
+        return HandlerDecorator(self, "SHARED", (SharedObjectContext, sync.SharedObjectContext))
 
 
 class Workflow(ServiceBase):
     """A main handler that runs once per key, and shared handlers that talk to it."""
 
-    type = ServiceType.WORKFLOW
+    type: ClassVar[ServiceType] = "WORKFLOW"
 
     @property
     def main(self) -> HandlerDecorator[WorkflowContext, sync.WorkflowContext]:
         """Registers the handler that runs once per key."""
-        return HandlerDecorator(self, HandlerType.WORKFLOW, (WorkflowContext, sync.WorkflowContext))
+        return HandlerDecorator(self, "WORKFLOW", (WorkflowContext, sync.WorkflowContext))
 
     @property
     def handler(self) -> HandlerDecorator[SharedWorkflowContext, sync.SharedWorkflowContext]:
         """Registers a shared handler: signals and queries, at any time."""
-        return HandlerDecorator(self, HandlerType.SHARED, (SharedWorkflowContext, sync.SharedWorkflowContext))
+        return HandlerDecorator(self, "SHARED", (SharedWorkflowContext, sync.SharedWorkflowContext))
 
     def _add(self, handler: Handler[Any, Any]) -> None:
-        mains = [other for other in self.handlers.values() if other.kind is HandlerType.WORKFLOW]
-        if handler.kind is HandlerType.WORKFLOW and mains:
+        mains = [other for other in self.handlers.values() if other.kind == "WORKFLOW"]
+        if handler.kind == "WORKFLOW" and mains:
             raise ValueError(f"workflow '{self.name}' already has the main handler '{mains[0].name}'")
         super()._add(handler)
 
     def check(self) -> None:
         super().check()
-        if not any(handler.kind is HandlerType.WORKFLOW for handler in self.handlers.values()):
+        if not any(handler.kind == "WORKFLOW" for handler in self.handlers.values()):
             raise ValueError(f"workflow '{self.name}' has no main handler; decorate it with @{self.name}.main")
 
 
 def _words(type: ServiceType) -> str:
-    return type.value.lower().replace("_", " ")
+    return type.lower().replace("_", " ")

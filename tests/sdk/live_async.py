@@ -16,6 +16,7 @@ from holdfast import (
     Workflow,
     WorkflowContext,
     asgi,
+    aws,
 )
 from tests.sdk import live_sync
 from tests.sdk.ledger import failing, note, once, once_async
@@ -112,12 +113,10 @@ async def parallel(ctx: Context, tag: str) -> list[object]:
 
 
 @live.handler
-async def race(ctx: Context, tag: str) -> list[str]:
+async def race(ctx: Context, tag: str) -> list[object]:
     winner, _ = await ctx.select(slow=ctx.sleep(LONG), quick=ctx.sleep(MOMENT))
-    order = []
-    naps = {2 * MOMENT: ctx.sleep(2 * MOMENT, name="b"), MOMENT: ctx.sleep(MOMENT, name="a")}
-    async for future in ctx.as_completed(naps.values()):
-        order.append(next(str(length.total_seconds()) for length, nap in naps.items() if nap is future))
+    naps = [ctx.sleep(2 * MOMENT, name="b"), ctx.sleep(MOMENT, name="a")]
+    order = [naps.index(future) async for future in ctx.as_completed(naps)]
     return [winner, *order]
 
 
@@ -216,4 +215,6 @@ async def status(ctx: SharedWorkflowContext) -> str | None:
     return await ctx.get("status", str)
 
 
-app = asgi.app(live, counter, signup, live_sync.live, live_sync.counter, live_sync.signup)
+services = [live, counter, signup, live_sync.live, live_sync.counter, live_sync.signup]
+app = asgi.app(*services)
+handler = aws.lambda_handler(*services)

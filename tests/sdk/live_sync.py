@@ -99,12 +99,10 @@ def parallel(ctx: Context, tag: str) -> list[object]:
 
 
 @live.handler
-def race(ctx: Context, tag: str) -> list[str]:
+def race(ctx: Context, tag: str) -> list[object]:
     winner, _ = ctx.select(slow=ctx.start.sleep(LONG), quick=ctx.start.sleep(MOMENT))
-    order = []
-    naps = {2 * MOMENT: ctx.start.sleep(2 * MOMENT, name="b"), MOMENT: ctx.start.sleep(MOMENT, name="a")}
-    for future in ctx.as_completed(naps.values()):
-        order.append(next(str(length.total_seconds()) for length, nap in naps.items() if nap is future))
+    naps = [ctx.start.sleep(2 * MOMENT, name="b"), ctx.start.sleep(MOMENT, name="a")]
+    order = [naps.index(future) for future in ctx.as_completed(naps)]
     return [winner, *order]
 
 
