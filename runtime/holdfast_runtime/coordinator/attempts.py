@@ -64,13 +64,24 @@ class Attempts:
                 del self._tokens[invocation]
 
     async def _attempt(self, invocation: str, token: int) -> None:
-        shard = self._shard
         try:
-            taken = await self._snapshot(invocation, token)
+            await self._exchange(invocation, token)
         except Unservable as error:
-            failed = Response([], AttemptFailed(503, str(error), error.error_code))
-            await self._commit(invocation, token, 1, "", versions.MAX_VERSION, failed)
-            return
+            await self._failed(invocation, token, AttemptFailed(503, str(error), error.error_code))
+        except Exception as error:
+            if self._shard.fenced:
+                raise
+            # A bug of ours, or a blob that is gone: it must cost this invocation an attempt, not its shard's other invocations their owner.
+            log.exception("attempt.broken", extra={"invocation_id": invocation})
+            text = f"the coordinator could not process this attempt: {type(error).__name__}: {error}"
+            await self._failed(invocation, token, AttemptFailed(500, text, "RT0006"))
+
+    async def _failed(self, invocation: str, token: int, end: AttemptFailed) -> None:
+        await self._commit(invocation, token, 1, "", versions.MAX_VERSION, Response([], end))
+
+    async def _exchange(self, invocation: str, token: int) -> None:
+        shard = self._shard
+        taken = await self._snapshot(invocation, token)
         if taken is None:
             return
         contents = {ref.id: await self._blob(ref) for ref in taken.blobs()}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from holdfast_runtime.engine import listing, model, recent
 from holdfast_runtime.engine.events import Forget
 from holdfast_runtime.engine.operations import encode
+from holdfast_runtime.engine.payload import BlobRef
 from holdfast_runtime.engine.transaction import Page
 from holdfast_runtime.ports.store import StoredPage
 
@@ -25,6 +26,7 @@ log = logging.getLogger("holdfast.flush")
 
 TICK_S: Final = 1.0
 TOMBSTONE_MS: Final = 7 * 24 * 3600 * 1000
+OVERSIZE: Final = 340_000  # bytes of an encoded page; a store item holds 350 KB with its keys
 UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
 
 
@@ -131,6 +133,8 @@ class Flusher:
             self._cleaned(page_id, page, lsn)
             return
         encoded = encode(document) if document is not None else None
+        if encoded is not None and len(encoded) > OVERSIZE:
+            encoded = await self._set_aside(page_id, lsn, encoded)
         expires_at = _expires_at(page_id, page, shard.environment.clock.now_ms())
         await shard.until_durable(lsn)
         page.stored = True
@@ -138,6 +142,12 @@ class Flusher:
         shard.check()
         self._bytes[page_id] = len(encoded) if encoded is not None else 0
         self._cleaned(page_id, page, lsn)
+
+    async def _set_aside(self, page_id: str, lsn: int, encoded: bytes) -> bytes:
+        """The rare page that outgrew an item (tens of thousands of results awaited at once) goes to a blob; the page refers to it."""
+        reference = BlobRef(f"page/{page_id}/{lsn}", len(encoded))
+        await self._shard.insist(lambda: self._shard.environment.store.blobs.put(reference.id, encoded))
+        return encode(reference)
 
     def _cleaned(self, page_id: str, page: Page, lsn: int) -> None:
         """The store holds the page as of batch `lsn`."""

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from holdfast_runtime.coordinator.environment import Environment
+from holdfast_runtime.coordinator.pages import document_of
 from holdfast_runtime.coordinator.shard import Shard
 from holdfast_runtime.engine import model
-from holdfast_runtime.engine.operations import apply, decode, decode_all
+from holdfast_runtime.engine.operations import apply, decode_all
 from holdfast_runtime.engine.transaction import Page
 from holdfast_runtime.ports.store import LogItem, ShardRecord, StoredPage, StoreUnavailable
 
@@ -121,7 +122,7 @@ async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, 
         stored: Mapping[str, StoredPage] = await _insist(environment, lambda c=chunk: environment.store.pages.get(c))  # type: ignore[misc]
         for page_id in chunk:
             found = stored.get(page_id)
-            document = decode(found.document) if found is not None and found.document is not None else None
+            document = await document_of(found, lambda i: _insist(environment, lambda: environment.store.blobs.get(i)))
             pages[page_id] = Page(document, found.lsn if found is not None else -1, stored=found is not None)
     return pages
 

@@ -17,12 +17,13 @@ from holdfast_runtime.coordinator.attempts import Attempts
 from holdfast_runtime.coordinator.channels import Channels
 from holdfast_runtime.coordinator.environment import Environment
 from holdfast_runtime.coordinator.flush import Flusher
+from holdfast_runtime.coordinator.pages import document_of
 from holdfast_runtime.coordinator.timers import Timers
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.decide import Answered, decide, transaction
 from holdfast_runtime.engine.effects import Answer, ArmTimer, Effect, RetryAt, SendMessages, StartAttempt
 from holdfast_runtime.engine.events import Event
-from holdfast_runtime.engine.operations import decode, encode
+from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.engine.payload import Result
 from holdfast_runtime.engine.transaction import NeedPages, Page, Transaction
 from holdfast_runtime.ports.store import LogItem, StoreUnavailable
@@ -147,6 +148,8 @@ class Shard:
             self._loading[page_id] = flight
         try:
             stored = await self.insist(lambda: self.environment.store.pages.get(page_ids))
+            blobs = self.environment.store.blobs
+            documents = {page_id: await document_of(page, lambda i: self.insist(lambda: blobs.get(i))) for page_id, page in stored.items()}
             self.check()
             for page_id in page_ids:
                 found = stored.get(page_id)
@@ -155,8 +158,7 @@ class Shard:
                     self.check()
                 if page_id in self.pages:
                     continue  # replaced as a whole in the meantime
-                document = decode(found.document) if found is not None and found.document is not None else None
-                page = Page(document, found.lsn if found is not None else -1, stored=found is not None)
+                page = Page(documents.get(page_id), found.lsn if found is not None else -1, stored=found is not None)
                 page.used = self.environment.clock.monotonic()
                 self.pages[page_id] = page
                 self.flusher.loaded(page_id, len(found.document) if found is not None and found.document is not None else 0)

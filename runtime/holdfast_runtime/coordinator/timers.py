@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from typing import TYPE_CHECKING, Final
 
 from holdfast_runtime.engine import model
@@ -12,9 +13,12 @@ from holdfast_runtime.engine.events import TimerDue
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
 
+log = logging.getLogger("holdfast.timers")
+
 _RETRY: Final = -1  # in place of an hour: the entry is an invocation to retry
 _MARGIN_S: Final = 60.0
 _TOGETHER: Final = 64
+_BROKEN_MS: Final = 60_000
 
 
 class Timers:
@@ -65,11 +69,22 @@ class Timers:
             else:
                 events.append(TimerDue(hour, number, key))
         if len(events) == 1:
-            await shard.perform(events[0])
+            await self._due(events[0])
             return
         async with asyncio.TaskGroup() as group:
             for event in events:
-                group.create_task(shard.perform(event))
+                group.create_task(self._due(event))
+
+    async def _due(self, event: TimerDue) -> None:
+        shard = self._shard
+        try:
+            await shard.perform(event)
+        except Exception:
+            if shard.fenced:
+                raise
+            # A bug of ours: the timer stays in its page and is tried again, the others go on.
+            log.exception("timer.broken", extra={"shard": shard.number, "key": event.key})
+            self._push((shard.environment.clock.now_ms() + _BROKEN_MS, event.hour, event.number, event.key))
 
     async def _sleep(self) -> None:
         """Until the next timer, a new first one, or the time to look further ahead."""

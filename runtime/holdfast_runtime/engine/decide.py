@@ -111,7 +111,7 @@ def _look(tx: Transaction, event: Look) -> Seen:
     document = tx.get(model.invocation_page(event.invocation))
     if document is None:
         remembered = recent.recall(tx, event.invocation)
-        return Seen(remembered is not None, remembered)
+        return Seen(remembered is not None, remembered[0] if remembered is not None else None)
     if accept.is_over(document, tx.now):
         return Seen(False)
     return Seen(True, document.get(model.RESULT), document.get(model.EXPIRES_AT))

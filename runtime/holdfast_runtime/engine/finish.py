@@ -45,7 +45,7 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
         if kind == HandlerKind.RUN.value or document.get(model.PAGES):  # more to forget than one page, which the store forgets itself
             timers.add(tx, invocation, completion_id=0, at=expires_at, kind=EXPIRE)
     else:
-        recent.remember(tx, invocation, result)
+        recent.remember(tx, invocation, result, document.get(model.REQUEST, b""))
         drop_pages(tx, invocation, document)
         if kind == HandlerKind.RUN.value and status not in (Status.SCHEDULED, Status.QUEUED):
             object_queue.drop_key(tx, service, key)

@@ -1,6 +1,6 @@
 """Results of invocations that are not retained, kept for three minutes: a request that is sent again in that time still finds its answer.
 
-`X/<shard>/recent` = {minute: [number of pages, bytes in the last]}, pages `X/<shard>/recent/<minute>/<n>` = {invocation: result}.
+`X/<shard>/recent` = {minute: [number of pages, bytes in the last]}, pages `X/<shard>/recent/<minute>/<n>` = {invocation: [result, request id]}.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from holdfast_runtime.engine.payload import Result, size_of
 from holdfast_runtime.engine.transaction import Transaction
 
 
-def remember(tx: Transaction, invocation: str, result: Result) -> None:
+def remember(tx: Transaction, invocation: str, result: Result, request: bytes) -> None:
     index_id = model.recent_index(tx.shard)
     minute = tx.now // 60_000
     pages, fill = (tx.get(index_id) or {}).get(minute, (0, model.RECENT_BYTES))
@@ -20,17 +20,18 @@ def remember(tx: Transaction, invocation: str, result: Result) -> None:
     if fill + size > model.RECENT_BYTES:
         tx.absent(model.recent_page(tx.shard, minute, pages))
         pages, fill = pages + 1, 0
-    tx.put(model.recent_page(tx.shard, minute, pages - 1), (invocation,), result)
+    tx.put(model.recent_page(tx.shard, minute, pages - 1), (invocation,), [result, request])
     tx.merge(index_id, {minute: [pages, fill + size]})
 
 
-def recall(tx: Transaction, invocation: str) -> Result | None:
+def recall(tx: Transaction, invocation: str) -> tuple[Result, bytes] | None:
+    """(result, id of the request that had created it)."""
     index: dict[int, Any] = tx.get(model.recent_index(tx.shard)) or {}
     for minute, (pages, _) in index.items():
         for number in range(pages):
-            found: Result | None = (tx.get(model.recent_page(tx.shard, minute, number)) or {}).get(invocation)
+            found = (tx.get(model.recent_page(tx.shard, minute, number)) or {}).get(invocation)
             if found is not None:
-                return found
+                return found[0], found[1]
     return None
 
 

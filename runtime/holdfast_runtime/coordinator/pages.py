@@ -1,0 +1,20 @@
+"""Stored pages as documents."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from holdfast_runtime.engine.model import Document
+from holdfast_runtime.engine.operations import decode
+from holdfast_runtime.engine.payload import BlobRef
+from holdfast_runtime.ports.store import StoredPage
+
+
+async def document_of(stored: StoredPage | None, read_blob: Callable[[str], Awaitable[bytes]]) -> Document | None:
+    """The document of a stored page; None when it is absent or a tombstone. One that outgrew an item is read from its blob."""
+    if stored is None or stored.document is None:
+        return None
+    document = decode(stored.document)
+    if isinstance(document, BlobRef):
+        document = decode(await read_blob(document.id))
+    return document  # type: ignore[no-any-return]
