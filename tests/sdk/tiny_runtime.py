@@ -13,6 +13,7 @@ from holdfast.protocol.messages import (
     Failure,
     GetLazyStateCommand,
     GetLazyStateKeysCommand,
+    GetPromiseCommand,
     Message,
     MessageType,
     Notification,
@@ -163,6 +164,10 @@ class Journal:
                     "sleep",
                     lambda: (MessageType.SLEEP_COMPLETION, Notification(completion_id=id, void=Void())),
                 )
+            case GetPromiseCommand():
+                id = message.result_completion_id
+                value = Notification(completion_id=id, value=Value(content=b"true"))
+                self.open[f"promise {id}"] = ("promise", lambda: (MessageType.GET_PROMISE_COMPLETION, value))
             case OneWayCallCommand():
                 self._child(message.invocation_id_notification_idx)
             case CallCommand():

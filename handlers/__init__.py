@@ -1,0 +1,1 @@
+"""Sample services, written with the SDK and deployed by the template."""
