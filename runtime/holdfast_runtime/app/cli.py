@@ -36,7 +36,7 @@ app.command("version", rich_help_panel="Look and operate")(version.version)
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="holdfast")
     except CliError as error:
         _fail(str(error), error.exit_code)
     except BrokenPipeError:  # `| head`

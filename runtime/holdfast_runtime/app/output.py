@@ -50,12 +50,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, whole
     """whole: columns that are never wrapped (ids, which are copied)."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         shown.add_column(column, no_wrap=index in whole, overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))  # data is never markup
     console().print(shown)
 
 
