@@ -29,7 +29,7 @@ async def drive(attempt: Attempt) -> bytes:
         attempt.returned(await attempt.invoke())
     except asyncio.CancelledError:
         raise  # the server stops: no response at all
-    except (Exception, Suspended) as error:
+    except (Exception, Suspended, BaseExceptionGroup) as error:  # groups: a task group wraps Suspended
         attempt.raised(error)
     return attempt.machine.response()
 

@@ -24,7 +24,7 @@ def drive(attempt: Attempt) -> bytes:
     attempt.adopt_thread()
     try:
         attempt.returned(attempt.invoke())
-    except (Exception, Suspended) as error:
+    except (Exception, Suspended, BaseExceptionGroup) as error:  # groups: a task group wraps Suspended
         attempt.raised(error)
     return attempt.machine.response()
 
