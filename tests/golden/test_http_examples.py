@@ -235,10 +235,15 @@ TYPED = {
 }
 
 
-def bidi(document: dict[str, Any], sdk: str | None = "restate-sdk-python/1.3.0") -> EndpointResponse:
+def bidi(document: dict[str, Any]) -> EndpointResponse:
     answer = says({**document, "protocolMode": "BIDI_STREAM"})
-    headers = {"content-type": answer.headers["content-type"], **({"x-restate-server": sdk} if sdk else {})}
-    return EndpointResponse(200, headers, answer.body)
+    return EndpointResponse(200, {**answer.headers, "x-restate-server": "restate-sdk-python/1.3.0"}, answer.body)
+
+
+def anonymous() -> EndpointResponse:
+    """An endpoint that does not say which SDK it is."""
+    answer = says(manifest(service("ApiDisc", handlers=[{"name": "greet", **TYPED}])))
+    return EndpointResponse(200, {"content-type": answer.headers["content-type"]}, answer.body)
 
 
 def lambda_function() -> EndpointResponse:
@@ -307,9 +312,7 @@ class Endpoints(SdkEndpoint):
             {
                 FIXTURE: fixture_services.app,
                 **{f"http://127.0.0.1:{port}/": versioned for port in (21011, 21012, 21013, 21020)},
-                "http://127.0.0.1:21195/": SPECIAL.get(
-                    name, bidi(manifest(service("ApiDisc", handlers=[{"name": "greet", **TYPED}])), sdk=None)
-                ),
+                "http://127.0.0.1:21195/": SPECIAL.get(name, anonymous()),
                 ARN: lambda_function(),
                 "http://127.0.0.1:21999/": EndpointFailure("h2 pool connection error: refused"),
             }

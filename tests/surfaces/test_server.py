@@ -10,8 +10,10 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+import uvloop
 
 from holdfast_runtime.coordinator.front import Success
+from holdfast_runtime.surfaces.asgi import Receive, Scope, Send
 from holdfast_runtime.surfaces.server import AddressUnavailable, Listener, bind, serve
 from tests.surfaces.fakes import FakeFront
 from tests.surfaces.http import Http
@@ -151,3 +153,21 @@ async def test_closing_frees_the_port_and_may_be_repeated(front: FakeFront) -> N
     await server.close()
     await server.close()
     bind(Listener(port=server.port)).close()
+
+
+def test_http_2_works_on_the_event_loop_of_production() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["http_version"].encode()})
+
+    async def ask() -> bytes:
+        server = await serve(app, Listener(grace_s=1))
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        client = Http2(reader, writer)
+        stream = client.open("GET", "/")
+        await client.until_done(stream)
+        writer.close()
+        await server.close()
+        return client.bodies[stream]
+
+    assert uvloop.run(asyncio.wait_for(ask(), 10)) == b"2"
