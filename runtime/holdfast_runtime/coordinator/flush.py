@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("holdfast.flush")
 
 TICK_S: Final = 1.0
+LOG_MS: Final = 48 * 3600 * 1000  # how long the log may still be replayed onto a page: until then the store must not delete it
 TOMBSTONE_MS: Final = 7 * 24 * 3600 * 1000
 OVERSIZE: Final = 340_000  # bytes of an encoded page; a store item holds 350 KB with its keys
 UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
@@ -225,5 +226,5 @@ def _expires_at(page_id: str, page: Page, now: int) -> int | None:
         return now + TOMBSTONE_MS
     if page_id.startswith("I/"):
         expires_at: int | None = page.document.get(model.EXPIRES_AT)
-        return expires_at
+        return max(expires_at, now) + LOG_MS if expires_at is not None else None
     return None
