@@ -4,6 +4,8 @@ Rules: everything public is named here, in `holdfast.sync`, `holdfast.aws`, `hol
 and `holdfast.testing`; nothing of the runtime is imported.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from holdfast._attempt import Request, Selected
 from holdfast.context import (
     Awakeable,
@@ -29,15 +31,21 @@ from holdfast.options import RetryPolicy
 from holdfast.serde import Serde
 from holdfast.service import Handler, Service, VirtualObject, Workflow
 
+if TYPE_CHECKING:
+    from holdfast.client import AsyncClient, Client, IngressError
+
 __all__ = [
+    "AsyncClient",
     "Awakeable",
     "CallFuture",
     "CancelledError",
+    "Client",
     "Context",
     "DeadlineExceededError",
     "DurableFuture",
     "DurablePromise",
     "Handler",
+    "IngressError",
     "InvocationHandle",
     "JournalMismatchError",
     "ObjectContext",
@@ -58,3 +66,12 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """The clients are loaded on first use: handlers do not need them, and a cold start should not pay for HTTP."""
+    if name in ("AsyncClient", "Client", "IngressError"):
+        from holdfast import client
+
+        return getattr(client, name)
+    raise AttributeError(f"module 'holdfast' has no attribute '{name}'")

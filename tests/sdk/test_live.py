@@ -12,10 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from holdfast import AsyncClient, Client, IngressError, TerminalError
 from tests.conformance.client import until
 from tests.conformance.servers import RestateServer, answers, free_port
 from tests.conformance.toolbox import ROOT
-from tests.sdk import ledger
+from tests.sdk import ledger, live_async, live_sync
 from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
 
 pytestmark = pytest.mark.conformance
@@ -216,3 +217,40 @@ def test_a_workflow_waits_for_its_promise(stage: Stage, service: str, tag: str) 
     answer = stage.raw(f"/{service}_signup/{tag}/confirm", "again")
     assert (answer.status_code, answer.json()["message"]) == (409, "promise was already completed")
     assert stage.call(f"/{service}_signup/{tag}/status") == "confirmed"
+
+
+def test_the_client_speaks_types(stage: Stage, tag: str) -> None:
+    client = Client(stage.server.ingress_url)
+    receipt = client.call(live_async.typed, live_async.Order("o", ["a"]))
+    assert receipt == live_async.Receipt(live_async.Order("o", ["a"]), 1)
+    assert client.call(live_sync.add, 2, key=f"{tag}/ä b") == 2
+    assert client.call(live_async.binary, b"ab") == b"ba"
+    assert client.call(live_async.count, key=tag) == 0
+    with pytest.raises(TerminalError, match="never") as failure:
+        client.call(live_async.refused, "x")
+    assert failure.value.code == 418
+    with pytest.raises(IngressError, match="'nobody' not found"):
+        client.call("nobody/here")
+
+
+def test_the_client_sends_attaches_and_answers_awakeables(stage: Stage, tag: str) -> None:
+    client = Client(stage.server.ingress_url)
+    sent = client.send(live_async.answered, tag, idempotency_key=tag)
+    assert client.send(live_async.answered, tag, idempotency_key=tag)[:2] == (sent.invocation_id, True)
+    with pytest.raises(IngressError) as early:
+        client.output(sent)
+    assert early.value.status == 470
+    awakeable = until(lambda: noted_with(tag), "the awakeable id")
+    client.resolve_awakeable(awakeable, live_async.Order("o", []))
+    assert client.attach(sent) == client.output(sent) == live_async.Order("o", [])
+    rejected = client.send(live_async.answered, f"{tag}-2", delay=live_async.MOMENT)
+    client.reject_awakeable(until(lambda: noted_with(f"{tag}-2"), "the awakeable id"), "no")
+    with pytest.raises(TerminalError, match="no"):
+        client.attach(rejected)
+
+
+async def test_the_async_client(stage: Stage, tag: str) -> None:
+    client = AsyncClient(stage.server.ingress_url)
+    assert await client.call(live_async.add, 2, key=tag) == 2
+    sent = await client.send(live_async.add, 3, key=tag)
+    assert await client.attach(sent) == 5

@@ -1,0 +1,435 @@
+"""Calling handlers from outside: scripts, web back ends, other Lambda functions.
+
+Rules: the standard library does the HTTP, so nothing is added to a package; a terminal failure of the invocation is
+a TerminalError, whatever stopped the request before it is an IngressError; a request is repeated only when that
+cannot do harm: reads, awakeables, workflow starts, calls with an idempotency key, and what the ingress turned away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from email.message import Message
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar, overload
+from urllib.parse import quote, urlsplit
+
+from holdfast import _calls
+from holdfast._attempt import ANY_SERDE, write_any
+from holdfast.errors import TerminalError
+from holdfast.options import RetryPolicy, milliseconds
+from holdfast.serde import Serde, serde_for
+
+if TYPE_CHECKING:
+    from holdfast.service import Handler
+
+T = TypeVar("T")
+In = TypeVar("In")
+
+NOT_READY: Final = 470  # the status of an output that is not there yet
+PATIENT: Final = RetryPolicy(initial_interval=timedelta(milliseconds=250), max_interval=timedelta(seconds=3), max_attempts=6)
+# Turned away before anything was accepted, or lost on the way to the coordinator's own storage.
+_TURNED_AWAY: Final = frozenset({429})
+_UNCERTAIN: Final = frozenset({408, 425, 500, 502, 503, 504})
+
+
+class IngressError(Exception):
+    """The request did not become the result of an invocation: refused, not found, unreachable, not finished.
+
+    `status`: HTTP status, 0 when there was no answer at all.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}" if status else message)
+        self.status = status
+
+
+class Sent(NamedTuple, Generic[T]):
+    """A one-way call that was accepted. Attach to it by this object, which keeps the type of its result."""
+
+    invocation_id: str
+    accepted_before: bool  # the idempotency key or the workflow was seen earlier
+    result: Serde[T]
+
+
+class _Answer(NamedTuple):
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Client:
+    """A blocking client of one ingress; may be shared by threads.
+
+    `timeout`: of one request; a call lasts as long as its handler. `headers`: sent with every request, e.g. a token.
+    `auth="iam"`: signs requests with the ambient AWS credentials (needs botocore, which Lambda has).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: timedelta = timedelta(minutes=15),
+        headers: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = PATIENT,
+        auth: Literal["iam"] | None = None,
+        region: str | None = None,
+        signing_name: str = "execute-api",
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"base_url must be http:// or https:// and a host, found '{base_url}'")
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname
+        self._port = parts.port
+        self._prefix = parts.path.rstrip("/")
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._timeout_s = milliseconds(timeout) / 1000
+        self._headers = dict(headers or {})
+        self._retry = retry
+        self._sign = _signer(region, signing_name) if auth == "iam" else None
+
+    @overload
+    def call(
+        self,
+        target: Handler[None, T],
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        target: Handler[In, T],
+        argument: In,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        returns: type[T],
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
+    def call(
+        self,
+        target: Any,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        returns: Any = None,
+    ) -> Any:
+        """Calls a handler and waits for its result."""
+        call = _calls.resolve(target, argument, key=key, idempotency_key=idempotency_key, headers=headers, returns=returns)
+        answer = self._post(call, _path(call), repeatable=_repeatable(target, idempotency_key))
+        return call.result.deserialize(answer.body)
+
+    @overload
+    def send(
+        self,
+        target: Handler[None, T],
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[T]: ...
+    @overload
+    def send(
+        self,
+        target: Handler[In, T],
+        argument: In,
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[T]: ...
+    @overload
+    def send(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[Any]: ...
+    def send(
+        self,
+        target: Any,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[Any]:
+        """Starts a handler, now or after `delay`, without waiting for it."""
+        call = _calls.resolve(target, argument, key=key, idempotency_key=idempotency_key, headers=headers)
+        query = "" if delay is None else f"?delay={milliseconds(delay)}ms"
+        answer = self._post(call, f"{_path(call)}/send{query}", repeatable=_repeatable(target, idempotency_key))
+        accepted = json.loads(answer.body)
+        return Sent(accepted["invocationId"], accepted["status"] == "PreviouslyAccepted", call.result)
+
+    @overload
+    def attach(self, invocation: Sent[T]) -> T: ...
+    @overload
+    def attach(self, invocation: str, type: type[T]) -> T: ...
+    @overload
+    def attach(self, invocation: str) -> Any: ...
+    def attach(self, invocation: Sent[Any] | str, type: Any = Any) -> Any:
+        """Waits for the result of an invocation."""
+        id, serde = _named(invocation, type)
+        return serde.deserialize(self._request("GET", f"/restate/invocation/{id}/attach").body)
+
+    @overload
+    def output(self, invocation: Sent[T]) -> T: ...
+    @overload
+    def output(self, invocation: str, type: type[T]) -> T: ...
+    @overload
+    def output(self, invocation: str) -> Any: ...
+    def output(self, invocation: Sent[Any] | str, type: Any = Any) -> Any:
+        """The result of an ended invocation; raises IngressError with status 470 while it is not there."""
+        id, serde = _named(invocation, type)
+        return serde.deserialize(self._request("GET", f"/restate/invocation/{id}/output").body)
+
+    def resolve_awakeable(self, id: str, value: Any = None, *, serde: Any = None) -> None:
+        """Completes an awakeable."""
+        content = write_any(value) if serde is None else serde_for(serde).serialize(value)
+        self._request("POST", f"/restate/awakeables/{quote(id)}/resolve", content, {"content-type": "application/json"})
+
+    def reject_awakeable(self, id: str, message: str) -> None:
+        """Fails an awakeable: its wait raises TerminalError 500."""
+        kind = {"content-type": "text/plain; charset=utf-8"}
+        self._request("POST", f"/restate/awakeables/{quote(id)}/reject", message.encode(), kind)
+
+    # ---- Inside
+
+    def _post(self, call: _calls.Call, path: str, *, repeatable: bool) -> _Answer:
+        headers = dict(call.target.headers)
+        if call.content_type is not None:
+            headers.setdefault("content-type", call.content_type)
+        if call.target.idempotency_key is not None:
+            headers["idempotency-key"] = call.target.idempotency_key
+        return self._request("POST", path, call.parameter, headers, repeatable=repeatable)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> _Answer:
+        """One request, repeated as far as that is harmless. Raises TerminalError or IngressError."""
+        failures = 0
+        while True:
+            try:
+                answer = self._once(method, self._prefix + path, body, {**self._headers, **(headers or {})})
+                if answer.status < 400:
+                    return answer
+                problem: Exception = _problem(answer)
+                repeat = _TURNED_AWAY | _UNCERTAIN if repeatable else _TURNED_AWAY
+                again = isinstance(problem, IngressError) and answer.status in repeat
+            except ConnectionRefusedError as error:
+                problem, again = IngressError(0, f"cannot reach {self._origin}: {error}"), True
+            except (OSError, http.client.HTTPException) as error:
+                problem, again = IngressError(0, f"lost {self._origin}: {error or type(error).__name__}"), repeatable
+            failures += 1
+            if not again or self._retry is None or self._retry.exhausted(failures, 0):
+                raise problem
+            time.sleep(self._retry.delay_ms(failures) / 1000)
+
+    def _once(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> _Answer:
+        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=self._timeout_s)
+        if self._sign is not None:
+            headers = self._sign(method, self._origin + path, headers, body)
+        try:
+            connection.request(method, path, body or None, headers)
+            response = connection.getresponse()
+            return _Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+
+class AsyncClient:
+    """The same for asyncio: each request runs in a thread of its own."""
+
+    def __init__(self, base_url: str, **options: Any) -> None:
+        self._client = Client(base_url, **options)
+
+    @overload
+    async def call(
+        self,
+        target: Handler[None, T],
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+    @overload
+    async def call(
+        self,
+        target: Handler[In, T],
+        argument: In,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> T: ...
+    @overload
+    async def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Any) -> T: ...
+    @overload
+    async def call(self, target: str, argument: Any = None, /, **options: Any) -> Any: ...
+    async def call(self, target: Any, argument: Any = None, /, **options: Any) -> Any:
+        """Calls a handler and waits for its result."""
+        call: Any = self._client.call
+        return await asyncio.to_thread(call, target, argument, **options)
+
+    @overload
+    async def send(
+        self,
+        target: Handler[None, T],
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[T]: ...
+    @overload
+    async def send(
+        self,
+        target: Handler[In, T],
+        argument: In,
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[T]: ...
+    @overload
+    async def send(self, target: str, argument: Any = None, /, **options: Any) -> Sent[Any]: ...
+    async def send(self, target: Any, argument: Any = None, /, **options: Any) -> Sent[Any]:
+        """Starts a handler, now or after `delay`, without waiting for it."""
+        send: Any = self._client.send
+        sent: Sent[Any] = await asyncio.to_thread(send, target, argument, **options)
+        return sent
+
+    @overload
+    async def attach(self, invocation: Sent[T]) -> T: ...
+    @overload
+    async def attach(self, invocation: str, type: type[T]) -> T: ...
+    @overload
+    async def attach(self, invocation: str) -> Any: ...
+    async def attach(self, invocation: Any, type: Any = Any) -> Any:
+        """Waits for the result of an invocation."""
+        return await asyncio.to_thread(self._client.attach, invocation, type)
+
+    @overload
+    async def output(self, invocation: Sent[T]) -> T: ...
+    @overload
+    async def output(self, invocation: str, type: type[T]) -> T: ...
+    @overload
+    async def output(self, invocation: str) -> Any: ...
+    async def output(self, invocation: Any, type: Any = Any) -> Any:
+        """The result of an ended invocation; raises IngressError with status 470 while it is not there."""
+        return await asyncio.to_thread(self._client.output, invocation, type)
+
+    async def resolve_awakeable(self, id: str, value: Any = None, *, serde: Any = None) -> None:
+        """Completes an awakeable."""
+        await asyncio.to_thread(self._client.resolve_awakeable, id, value, serde=serde)
+
+    async def reject_awakeable(self, id: str, message: str) -> None:
+        """Fails an awakeable: its wait raises TerminalError 500."""
+        await asyncio.to_thread(self._client.reject_awakeable, id, message)
+
+
+def _path(call: _calls.Call) -> str:
+    key = f"/{quote(call.target.key, safe='')}" if call.target.key else ""
+    return f"/{call.target.service}{key}/{call.target.handler}"
+
+
+def _repeatable(target: Handler[Any, Any] | str, idempotency_key: str | None) -> bool:
+    """A workflow runs once per key, so starting it again is harmless."""
+    return idempotency_key is not None or getattr(target, "kind", None) == "WORKFLOW"
+
+
+def _named(invocation: Sent[Any] | str, type: Any) -> tuple[str, Serde[Any]]:
+    if isinstance(invocation, str):
+        return quote(invocation, safe=""), ANY_SERDE if type is Any else serde_for(type)
+    return invocation.invocation_id, invocation.result
+
+
+def _problem(answer: _Answer) -> TerminalError | IngressError:
+    """What an error answer means: the outcome of the invocation, or a refusal on the way."""
+    try:
+        document = json.loads(answer.body)
+        message = str(document["message"])
+    except (ValueError, KeyError, TypeError):
+        document, message = {}, answer.body.decode(errors="replace")
+    if answer.headers.get("x-restate-error-source") == "invocation" or document.get("source") == "invocation":
+        error = TerminalError(message, metadata=document.get("metadata"))
+        error.code = document.get("code", answer.status)
+        return error
+    return IngressError(answer.status, message)
+
+
+def _signer(region: str | None, signing_name: str) -> Any:
+    """A function that adds AWS Signature Version 4 headers to a request."""
+    try:
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.session import Session
+    except ImportError as error:
+        raise ImportError("auth='iam' needs botocore; install boto3, or call without signing") from error
+    session = Session()
+    credentials, where = session.get_credentials(), region or session.get_config_variable("region")
+    if credentials is None or where is None:
+        raise ValueError("auth='iam' needs AWS credentials and a region; configure them, or pass region=")
+
+    def sign(method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        request = AWSRequest(method=method, url=url, headers=headers, data=body)
+        SigV4Auth(credentials.get_frozen_credentials(), signing_name, where).add_auth(request)
+        return dict(request.headers.items())
+
+    return sign
