@@ -101,10 +101,10 @@ class Coordinator:
         except (TimeoutError, StoreUnavailable) as error:
             raise CoordinatorUnavailable(f"{_UNREACHABLE}: {error}", retry_safe=not event.fresh) from error
 
-    async def _keep(self, invocation_id: InvocationId, content: bytes) -> Payload:
+    async def _keep(self, invocation_id: InvocationId, content: bytes, *, limit: int = model.INLINE_LIMIT) -> Payload:
         """`content` itself, or a reference to it in the blob store when it is large."""
         blobs: dict[str, bytes] = {}
-        payload = as_payload(str(invocation_id), content, blobs)
+        payload = as_payload(str(invocation_id), content, blobs, limit=limit)
         for blob_id, large in blobs.items():
             try:
                 await self._node.store.blobs.put(blob_id, large)
@@ -205,6 +205,18 @@ class Coordinator:
         reply = await self._ask_shard(shard, {"ask": "state", "service": service, "key": key})
         state: Mapping[str, bytes] = reply["state"]
         return state
+
+    async def edit_state(self, service: str, key: str, state: Mapping[str, bytes], version: str | None) -> None:
+        owner_key = ids.keyed_partition_key(key)
+        shard = model.shard_of_key(owner_key, self._node.store.shards)
+        holder = ids.random_invocation_id(owner_key, self._node.clock.now_ms(), self._node.entropy.bytes(10))
+        total = sum(len(name) + len(value) for name, value in state.items())
+        values = []
+        for name, value in sorted(state.items()):
+            # Many middling values together would outgrow a log record: then all but the smallest become references.
+            payload = await self._keep(holder, value, limit=model.INLINE_LIMIT if total <= model.INLINE_LIMIT else 256)
+            values.append([name, payload])
+        await self._ask_shard(shard, {"ask": "edit", "service": service, "key": key, "values": values, "expected": version})
 
     async def _ask(self, invocation_id: InvocationId, request: Request, *, retry_safe: bool = True) -> Reply:
         shard = model.shard_of_key(invocation_id.partition_key, self._node.store.shards)

@@ -185,6 +185,10 @@ class Front(Protocol):
         """The keyed state of a virtual object or workflow, as stored now."""
         ...
 
+    async def edit_state(self, service: str, key: str, state: Mapping[str, bytes], version: str | None) -> None:
+        """Replace the whole state of a key, in its turn; dropped silently when `version` is given and is not the state's (http-api §2.7)."""
+        ...
+
     async def register(self, request: RegisterDeployment) -> Registered:
         """Discover, validate and store. Raises RegistrationError."""
         ...

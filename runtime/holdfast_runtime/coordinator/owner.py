@@ -5,8 +5,8 @@ from __future__ import annotations
 from holdfast_runtime.coordinator import requests, views
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.shard import Fenced, Shard
-from holdfast_runtime.engine import model
-from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Deliver, Look, MessagesReceived, Operated, Seen
+from holdfast_runtime.engine import model, state_edit
+from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Deliver, EditState, Look, MessagesReceived, Operated, Seen
 
 
 async def serve(shard: Shard, request: Request) -> Reply:
@@ -32,6 +32,18 @@ async def serve(shard: Shard, request: Request) -> Reply:
             return {"rows": await views.rows(shard, request["where"])}
         case "describe":
             return {"row": await views.describe(shard, request["id"])}
+        case "edit":
+            values = [(name, value) for name, value in request["values"]]
+            expected = request["expected"]
+            if expected is not None:
+                tx_values = await views.payloads(shard, request["service"], request["key"])
+                stored = await views.state_of(shard, request["service"], request["key"])
+                if state_edit.version_of(stored) != expected:
+                    return {}  # another state than the operator had seen: silently dropped, as http-api §2.7 describes
+                expected = state_edit.fingerprint(tx_values)
+            _, lsn = await shard.perform(EditState(request["service"], request["key"], values, expected))
+            await answerable(shard, lsn)
+            return {}
         case "state":
             return {"state": await views.state_of(shard, request["service"], request["key"])}
     raise AssertionError(f"unknown request {request['ask']!r}")

@@ -11,7 +11,7 @@ from holdfast.protocol.messages import MessageType
 from holdfast_runtime.engine import journal, model
 from holdfast_runtime.engine.commands import state
 from holdfast_runtime.engine.model import Document, Status
-from holdfast_runtime.engine.payload import Entry, entry_size, entry_type, materialize
+from holdfast_runtime.engine.payload import Entry, Payload, entry_size, entry_type, materialize
 from holdfast_runtime.engine.transaction import NeedPages, Transaction
 
 if TYPE_CHECKING:
@@ -176,19 +176,21 @@ async def _journal_row(shard: Shard, index: int, entry: Entry) -> dict[str, Any]
     return row
 
 
-async def state_of(shard: Shard, service: str, key: str) -> dict[str, bytes]:
+async def payloads(shard: Shard, service: str, key: str) -> list[tuple[str, Payload]]:
+    """The state of a key, large values as references."""
     while True:
         shard.check()
         tx = shard.transaction()
         try:
-            values, _ = state.read_all(tx, service, key)
-            break
+            return state.read_all(tx, service, key)[0]
         except NeedPages as needed:
             await shard.load(needed.page_ids)
-    contents: dict[str, bytes] = {}
-    for _, value in values:
-        if not isinstance(value, bytes):
-            contents[value.id] = await shard.environment.store.blobs.get(value.id)
+
+
+async def state_of(shard: Shard, service: str, key: str) -> dict[str, bytes]:
+    """The state of a key as of now, durable."""
+    values = await payloads(shard, service, key)
+    contents = {value.id: await shard.environment.store.blobs.get(value.id) for _, value in values if not isinstance(value, bytes)}
     await shard.until_durable(shard.barrier())
     shard.check_lease()
     return {name: materialize(value, contents) for name, value in values}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, operate, outbox, recent, timers
+from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, operate, outbox, recent, state_edit, timers
 from holdfast_runtime.engine.events import (
     Arrive,
     Arrived,
     AttemptOver,
     Deliver,
+    EditState,
     Event,
     Forget,
     Look,
@@ -57,6 +58,8 @@ def decide(tx: Transaction, event: Event) -> Answered:
         case Forget():
             recent.forget(tx)
             listing.forget_expired(tx)
+        case EditState():
+            state_edit.edit(tx, event)
         case _:
             assert_never(event)
     return None

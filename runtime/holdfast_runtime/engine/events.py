@@ -142,7 +142,17 @@ class Forget:
     """Drop what is over: pages of `recent`, and of the list of finished invocations."""
 
 
-Event = Arrive | AttemptOver | MessagesReceived | MessagesAcknowledged | TimerDue | Deliver | Operate | Look | Forget
+@dataclass(frozen=True, slots=True)
+class EditState:
+    """Replace the whole state of a key. fingerprint: of the state it must still be (state_edit.fingerprint), None: whatever it is."""
+
+    service: str
+    key: str
+    values: Sequence[tuple[str, Payload]]
+    fingerprint: bytes | None
+
+
+Event = Arrive | AttemptOver | MessagesReceived | MessagesAcknowledged | TimerDue | Deliver | Operate | Look | Forget | EditState
 
 
 # ---- what a decision tells the one who asked ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast_runtime.engine import lifecycle, model
+from holdfast_runtime.engine import lifecycle, model, state_edit
 from holdfast_runtime.engine.effects import StartAttempt
 from holdfast_runtime.engine.lifecycle import Change
 from holdfast_runtime.engine.model import Document
@@ -41,16 +41,22 @@ def enter(tx: Transaction, service: str, key: str, invocation: str) -> bool:
     if document.get(model.LOCK) is None:
         tx.merge(page_id, {model.LOCK: invocation})
         return True
+    push(tx, service, key, document, invocation)
+    return False
+
+
+def push(tx: Transaction, service: str, key: str, document: Document, waiting: str | list[Any]) -> None:
+    """Queue an invocation, or a state edit (state_edit.py), behind the holder of the key."""
+    page_id = model.key_page(service, key)
     head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
     # Entries leave in order, so those of the key's own page are always older than those of the queue pages.
     if tail - head < model.QUEUE_PAGE and (tail == head or tail - 1 in document[model.QUEUE]):
-        tx.put(page_id, (model.QUEUE, tail), invocation)
+        tx.put(page_id, (model.QUEUE, tail), waiting)
     else:
         overflow = model.queue_page(service, key, tail // model.QUEUE_PAGE)
         tx.get(overflow)
-        tx.put(overflow, (tail,), invocation)
+        tx.put(overflow, (tail,), waiting)
     tx.merge(page_id, {model.HEAD: head, model.TAIL: tail + 1})
-    return False
 
 
 def leave(tx: Transaction, service: str, key: str, invocation: str) -> None:
@@ -68,6 +74,9 @@ def leave(tx: Transaction, service: str, key: str, invocation: str) -> None:
             tx.merge(page_id, {model.LOCK: None})
             drop_if_empty(tx, page_id, document)
             return
+        if isinstance(following, list):
+            state_edit.apply(tx, service, key, following)
+            continue
         next_document = tx.get(model.invocation_page(following))
         if next_document is None:
             continue
@@ -99,11 +108,11 @@ def drop_key(tx: Transaction, service: str, key: str) -> None:
     tx.drop(page_id)
 
 
-def _pop(tx: Transaction, service: str, key: str, document: Document) -> str | None:
+def _pop(tx: Transaction, service: str, key: str, document: Document) -> str | list[Any] | None:
     page_id = model.key_page(service, key)
     head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
     while head < tail:
-        found: str | None = document[model.QUEUE].get(head)
+        found: str | list[Any] | None = document[model.QUEUE].get(head)
         if found is not None:
             tx.delete(page_id, (model.QUEUE, head))
         else:
@@ -115,10 +124,10 @@ def _pop(tx: Transaction, service: str, key: str, document: Document) -> str | N
     return None
 
 
-def _pop_overflow(tx: Transaction, service: str, key: str, number: int) -> str | None:
+def _pop_overflow(tx: Transaction, service: str, key: str, number: int) -> str | list[Any] | None:
     overflow = model.queue_page(service, key, number // model.QUEUE_PAGE)
     entries: dict[int, Any] = tx.get(overflow) or {}
-    found: str | None = entries.get(number)
+    found: str | list[Any] | None = entries.get(number)
     if found is not None:
         tx.delete(overflow, (number,))
     if not entries:

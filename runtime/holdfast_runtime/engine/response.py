@@ -125,9 +125,9 @@ def name_blob(owner: str, content: bytes) -> BlobRef:
     return BlobRef(f"{owner}/{hashlib.sha256(content).hexdigest()[:32]}", len(content))
 
 
-def as_payload(owner: str, content: bytes, blobs: dict[str, bytes]) -> Payload:
+def as_payload(owner: str, content: bytes, blobs: dict[str, bytes], *, limit: int = INLINE_LIMIT) -> Payload:
     """`content` itself when small, else a reference that is added to `blobs`."""
-    if len(content) <= INLINE_LIMIT:
+    if len(content) <= limit:
         return content
     reference = name_blob(owner, content)
     blobs[reference.id] = content

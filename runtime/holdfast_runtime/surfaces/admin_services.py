@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.coordinator.front import Front
 from holdfast_runtime.engine.registry import ServiceRevision
 from holdfast_runtime.surfaces.admin_json import Json, handler_json, service_json
-from holdfast_runtime.surfaces.admin_replies import AdminError, error, json_reply
+from holdfast_runtime.surfaces.admin_replies import AdminError, error, json_object, json_reply, wrong_shape
 
 Handler = Callable[[Request, int], Awaitable[Response]]
 
@@ -44,9 +45,37 @@ def service_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
             return error(404, f"The requested handler '{name}' on service '{service.name}' does not exist")
         return json_reply(handler_json(found))
 
+    async def edit_state(request: Request, api: int) -> Response:
+        name, body = request.path_params["service"], await json_object(request)
+        key, version = body.get("object_key"), body.get("version")
+        if not isinstance(key, str) or not isinstance(version, str | None):
+            raise wrong_shape("expected `object_key`, a string, and `version`, a string or nothing")
+        state = _new_state(body.get("new_state"))
+        service = front.registry.services.get(name)
+        if service is None and state:
+            return error(404, f"The requested service '{name}' does not exist")
+        if service is not None and service.type is ServiceType.SERVICE:
+            return error(400, "Cannot modify state for service type Service")
+        await front.edit_state(name, key, state, version)
+        return Response(status_code=202)
+
     return {
+        "/services/{service}/state": {"POST": edit_state},
         "/services": {"GET": listing},
         "/services/{service}": {"GET": get},
         "/services/{service}/handlers": {"GET": handlers},
         "/services/{service}/handlers/{handler}": {"GET": handler},
     }
+
+
+def _new_state(document: object) -> dict[str, bytes]:
+    """{name: value}, a value being an array of byte numbers or a string."""
+    if not isinstance(document, dict):
+        raise wrong_shape("expected `new_state`, an object of state names and values")
+    state: dict[str, bytes] = {}
+    for name, value in document.items():
+        try:
+            state[name] = value.encode() if isinstance(value, str) else bytes(value)
+        except (TypeError, ValueError):
+            raise wrong_shape(f"expected the value of `{name}` to be a string or an array of numbers from 0 to 255") from None
+    return state

@@ -110,6 +110,13 @@ def write(tx: Transaction, service: str, key: str, name: str, value: Payload) ->
     tx.put(page_id, (model.SPILLED, name), _size(value))
 
 
+def remove(tx: Transaction, service: str, key: str, name: str) -> None:
+    """Unset one value."""
+    document = tx.get(model.key_page(service, key))
+    if document is not None:
+        _remove(tx, service, key, document, name)
+
+
 def _remove(tx: Transaction, service: str, key: str, document: Document, name: str) -> None:
     page_id = model.key_page(service, key)
     old = document[model.STATE].get(name)
