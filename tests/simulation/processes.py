@@ -1,0 +1,226 @@
+"""A simulated process: one real `Node` with its real `Coordinator`, on a clock, a generator, a store, a network and an endpoint of the world."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.protocol import frames, messages
+from holdfast.protocol.manifest import HandlerManifest, HandlerType, ServiceType
+from holdfast.protocol.messages import MessageType as M
+from holdfast.protocol.versions import content_type
+from holdfast_runtime.coordinator.coordinator import Coordinator
+from holdfast_runtime.coordinator.node import Node
+from holdfast_runtime.engine.registry import (
+    Deployment,
+    HandlerKind,
+    HandlerRevision,
+    InProcessAddress,
+    OnMaxAttempts,
+    RegistryView,
+    RetryPolicy,
+    ServiceRevision,
+)
+from holdfast_runtime.ports.endpoint import Address, EndpointFailure, EndpointRequest, EndpointResponse
+from holdfast_runtime.ports.store import StoreUnavailable
+
+from .handlers import Run
+from .loop import PROCESS, SimProcess
+from .network import SimPeers
+
+if TYPE_CHECKING:
+    from .world import World
+
+EPOCH_MS: Final = 1_800_000_000_000
+DEPLOYMENT: Final = "dp_1simulated"
+
+
+class SimClock:
+    def __init__(self, world: World, skew_ms: int) -> None:
+        self._loop = world.loop
+        self._skew_ms = skew_ms
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + self._skew_ms + int(self._loop.time() * 1000)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class SimEntropy:
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def bytes(self, count: int) -> bytes:
+        return self._random.randbytes(count)
+
+    def fraction(self) -> float:
+        return self._random.random()
+
+
+class Process(SimProcess):
+    """`connections`: callers that wait for an answer of this process; they see the connection break when it dies."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__(name)
+        self.world = world
+        self.clock = SimClock(world, world.random.choice(world.skews))
+        self.context: Context = copy_context()
+        self.context.run(PROCESS.set, self)
+        self.connections: dict[int, asyncio.Future[Any]] = {}
+        self.stopping = False
+        self.node: Node = Node(
+            store=world.store.ports,
+            endpoint=SimEndpoint(world),
+            clock=self.clock,
+            entropy=SimEntropy(world.random.randrange(1 << 60)),
+            registry=lambda: VIEW,
+            settings=world.settings,
+            peers=SimPeers(world),
+            address=name,
+        )
+        self.coordinator = Coordinator(self.node, Registered(VIEW))  # type: ignore[arg-type]
+        world.loop.create_task(self._start(), context=self.context.copy())
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await self.node.start()
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.2)
+
+    def serves(self) -> bool:
+        return self.alive and not self.stopping
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    view: RegistryView
+
+
+class SimEndpoint:
+    """Runs handlers in the world: what a process asked for happens whether or not the process lives to see the answer."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
+        world, loop, random = self._world, self._world.loop, self._world.random
+        answer: asyncio.Future[EndpointResponse] = loop.create_future()
+        loop.call_later(0.001 + random.random() * 0.03, self._arrive, request, answer, context=world.context)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await answer
+        except TimeoutError:
+            raise EndpointFailure(f"no answer within {timeout_s} s", code=504) from None
+
+    async def close(self) -> None:
+        return
+
+    def _arrive(self, request: EndpointRequest, answer: asyncio.Future[EndpointResponse]) -> None:
+        world, random = self._world, self._world.random
+        fate = random.random() / world.fault_rate if world.fault_rate else 1.0
+        if fate < 0.05:
+            world.count("endpoint refused")
+            self._later(answer, EndpointFailure("refused", code=503, throttled=random.random() < 0.5))
+            return
+        if fate < 0.08:
+            world.count("endpoint answered 500")
+            self._later(answer, EndpointResponse(500, {}, b"no"))
+            return
+        body = world.attempt(request)
+        broken = None
+        if fate < 0.13:
+            world.count("handler failed")
+            body = _failing(body, random)
+        elif fate < 0.18:
+            world.count("response was cut")
+            body, broken = body[: random.randrange(len(body) + 1)], "the connection was lost"
+        elif fate < 0.23:
+            world.count("response was lost")
+            return
+        delay = random.choice([0.5, 3.0, 8.0]) if fate < 0.4 else 0.0
+        if delay:
+            world.count("response was late")
+        self._later(answer, EndpointResponse(200, {"content-type": request.headers["content-type"]}, body, broken), delay)
+
+    def _later(self, answer: asyncio.Future[EndpointResponse], outcome: EndpointResponse | EndpointFailure, delay: float = 0.0) -> None:
+        loop = self._world.loop
+        loop.call_later(delay + 0.001 + self._world.random.random() * 0.01, _set, answer, outcome, context=self._world.context)
+
+
+def _set(answer: asyncio.Future[EndpointResponse], outcome: EndpointResponse | EndpointFailure) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, EndpointFailure):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+def _failing(body: bytes, random: Random) -> bytes:
+    """Some of the new commands, then an Error."""
+    new = list(frames.split(body))[:-1]
+    kept = new[: random.randint(0, len(new))]
+    error = messages.Error(code=500, message="failed")
+    if random.random() < 0.3:
+        error.next_retry_delay = random.choice([0, 300])
+    return b"".join([*map(frames.raw, kept), frames.encode(M.ERROR, error.SerializeToString())])
+
+
+def run(request: EndpointRequest, *, now_ms: int, unique: Any) -> Run:
+    assert request.headers["content-type"] == content_type(6)
+    return Run(request.body, now_ms=now_ms, unique=unique)
+
+
+# ---- what is deployed
+
+
+def _handler(name: str, kind: HandlerKind, retention_ms: int, **more: Any) -> HandlerRevision:
+    return HandlerRevision(
+        name=name,
+        kind=kind,
+        public=True,
+        abort_timeout_ms=5_000,
+        journal_retention_ms=retention_ms,
+        idempotency_retention_ms=retention_ms,
+        workflow_retention_ms=retention_ms,
+        lazy_state=more.get("lazy_state", False),
+        retry=more.get("retry", RetryPolicy(50, 2.0, 500, None)),
+        manifest=HandlerManifest(name=name, type=None if kind is HandlerKind.SERVICE else HandlerType.SHARED),
+    )
+
+
+def _view() -> RegistryView:
+    hour = 3_600_000
+    shared, exclusive, plain = HandlerKind.SHARED, HandlerKind.EXCLUSIVE, HandlerKind.SERVICE
+    pausing = RetryPolicy(50, 2.0, 500, 3, OnMaxAttempts.PAUSE)
+    killing = RetryPolicy(50, 2.0, 500, 3, OnMaxAttempts.KILL)
+    services = {
+        "Plain": (ServiceType.SERVICE, [_handler("run", plain, hour)]),
+        "Fleeting": (ServiceType.SERVICE, [_handler("run", plain, 0)]),
+        "Brittle": (ServiceType.SERVICE, [_handler("run", plain, hour, retry=pausing)]),
+        "Doomed": (ServiceType.SERVICE, [_handler("run", plain, 0, retry=killing)]),
+        "Object": (ServiceType.VIRTUAL_OBJECT, [_handler("write", exclusive, hour), _handler("read", shared, 0)]),
+        "Lazy": (
+            ServiceType.VIRTUAL_OBJECT,
+            [_handler("write", exclusive, 5_000, lazy_state=True), _handler("read", shared, hour, lazy_state=True)],
+        ),
+        "Flow": (ServiceType.WORKFLOW, [_handler("run", HandlerKind.RUN, hour), _handler("query", shared, 0)]),
+    }
+    revisions = {
+        name: ServiceRevision(name, type_, 1, DEPLOYMENT, True, {handler.name: handler for handler in handlers})
+        for name, (type_, handlers) in services.items()
+    }
+    deployment = Deployment(DEPLOYMENT, InProcessAddress("simulated"), "RequestResponse", 5, 6, 6, EPOCH_MS, services=revisions)
+    return RegistryView(1, {DEPLOYMENT: deployment}, revisions)
+
+
+VIEW: Final = _view()
