@@ -191,6 +191,7 @@ class Attempt:
     def _error(self, error: BaseException, run: Leaf | None = None, delay_ms: int | None = None) -> None:
         if delay_ms is None and isinstance(error, RetryableError) and error.retry_after is not None:
             delay_ms = milliseconds(error.retry_after)
+        self.logger.attempt_failed(error)
         self.machine.error(
             describe_error(error),
             stacktrace="".join(traceback.format_exception(error)),
@@ -283,8 +284,7 @@ class Attempt:
         if not callable(function):
             raise TypeError(f"run takes a function and its arguments, found {function!r}; write ctx.run(f, x), not ctx.run(f(x))")
         chosen = result_serde(function) if serde is None else serde_for(serde)
-        label = name or getattr(function, "__name__", None) or type(function).__name__
-        leaf = self.machine.run(label.strip("<>"))
+        leaf = self.machine.run(name or _label(function))
         if leaf.kind == "run":
             self._closures[leaf] = Closure(lambda: function(*arguments), chosen, retry, gate, inspect.iscoroutinefunction(function))
         return _valued(leaf, chosen)
@@ -546,6 +546,12 @@ def _serde_of_result(annotation: Any) -> Serde[Any]:
     if annotation in (typing.NoReturn, typing.Never):
         return UNTYPED
     return serde_for(annotation)
+
+
+def _label(function: Callable[..., Any]) -> str:
+    """The function's name, through functools.partial."""
+    inner = getattr(function, "func", function)
+    return str(getattr(inner, "__name__", type(inner).__name__)).strip("<>")
 
 
 def describe_error(error: BaseException) -> str:

@@ -10,13 +10,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, Final, TypeVar
 
 from holdfast._attempt import LONGEST_WAVE_S, Attempt, Gate, misuse
 from holdfast.protocol.machine import Suspended
 from holdfast.protocol.outcomes import Leaf, Node
 
-_TASK = "holdfast_attempt"
+T = TypeVar("T")
+MAX_THREADS: Final = 64  # asyncio's own pool is sized for processors, and plain functions here mostly wait
+_threads: list[ThreadPoolExecutor] = []  # one, made when it is first needed
 
 
 async def drive(attempt: Attempt) -> bytes:
@@ -32,6 +37,14 @@ async def drive(attempt: Attempt) -> bytes:
     except (Exception, Suspended, BaseExceptionGroup) as error:  # groups: a task group wraps Suspended
         attempt.raised(error)
     return attempt.machine.response()
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """A plain function's result, without blocking the loop; context variables are passed on."""
+    if not _threads:
+        _threads.append(ThreadPoolExecutor(MAX_THREADS, "holdfast"))
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads[0], copy_context().run, function)
 
 
 async def settle(attempt: Attempt, node: Node) -> None:
@@ -81,7 +94,7 @@ async def _call(attempt: Attempt, leaf: Leaf) -> Any:
     with attempt.executing():
         if attempt.closure(leaf).is_async:
             return await function()
-        value = await asyncio.to_thread(function)
+        value = await in_thread(function)
         # a lambda around a coroutine function looks plain until it is called
         return await value if inspect.isawaitable(value) else value
 

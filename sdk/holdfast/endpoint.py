@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from holdfast import _drive_sync
+from holdfast import __version__, _drive_sync
 from holdfast._attempt import Attempt
 from holdfast.logs import Log
 from holdfast.protocol.errors import ProtocolError
@@ -20,8 +20,7 @@ from holdfast.protocol.machine import Machine
 from holdfast.protocol.versions import MAX_VERSION, MIN_VERSION, content_type, parse_content_type
 from holdfast.service import Handler, ServiceBase
 
-VERSION: Final = "0.1.0"
-SERVER: Final = f"holdfast-sdk-python/{VERSION}"
+SERVER: Final = f"holdfast-sdk-python/{__version__}"
 
 Answer = tuple[int, dict[str, str], bytes]
 
@@ -71,13 +70,11 @@ class Endpoint:
         routed = self.route(method, path, headers, body)
         if not isinstance(routed, Attempt):
             return routed
+        from holdfast import _drive  # loads asyncio, which plain handlers on Lambda do without
+
         if routed.handler.is_async:
-            from holdfast import _drive
-
             return self.answered(routed, await _drive.drive(routed))
-        import asyncio
-
-        return self.answered(routed, await asyncio.to_thread(_drive_sync.drive, routed))
+        return self.answered(routed, await _drive.in_thread(lambda: _drive_sync.drive(routed)))
 
     def handle_blocking(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | Attempt:
         """The same without an event loop; an attempt of an async handler is handed back to be driven in one."""

@@ -55,3 +55,8 @@ class AttemptLogger(logging.LoggerAdapter[Any]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
+
+    def attempt_failed(self, error: BaseException) -> None:
+        """Once per failed attempt, replaying or not: the failure itself is new."""
+        extra = dict(self.extra or {})
+        self.logger.log(logging.WARNING, "holdfast.attempt_failed", exc_info=error, extra=extra)
