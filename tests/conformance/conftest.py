@@ -12,10 +12,6 @@ from tests.conformance.servers import KINDS, Server, free_port
 from tests.support.lambda_service import LambdaServiceProcess
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--server", choices=sorted(KINDS), default="holdfast", help="which server the suite drives")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "holdfast_only: a rule of ours which the official server does not follow")
 

@@ -24,6 +24,7 @@ from holdfast_runtime.coordinator.front import (
     RegisterDeployment,
     Registered,
     Success,
+    Target,
 )
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.requests import Reply, Request
@@ -153,13 +154,13 @@ class Coordinator:
         seen = requests.parse_seen(await self._ask(invocation_id, requests.look(str(invocation_id), wait=True)))
         if not seen.exists or seen.result is None:
             return NotFound()
-        return await self._outcome(seen.result, seen.expires_at)
+        return await self._outcome(seen.result, seen.expires_at, seen.target)
 
     async def output(self, invocation_id: InvocationId) -> Outcome | NotReady | NotFound:
         seen = requests.parse_seen(await self._ask(invocation_id, requests.look(str(invocation_id), wait=False)))
         if not seen.exists:
             return NotFound()
-        return NotReady() if seen.result is None else await self._outcome(seen.result, seen.expires_at)
+        return NotReady() if seen.result is None else await self._outcome(seen.result, seen.expires_at, seen.target)
 
     async def resolve_awakeable(self, invocation_id: InvocationId, index: int, value: bytes) -> None:
         payload = await self._keep(invocation_id, value)
@@ -230,13 +231,13 @@ class Coordinator:
 
     # -- results
 
-    async def _outcome(self, result: Result, expires_at: int | None) -> Outcome:
+    async def _outcome(self, result: Result, expires_at: int | None, target: list[Any] | None = None) -> Outcome:
         if result[0] == "f":
             return Failed(result[1], result[2], result[3], expires_at)
         value = result[1]
         if isinstance(value, BlobRef):
             value = await self._node.store.blobs.get(value.id)
-        return Success(value, expires_at)
+        return Success(value, expires_at, Target(*target[:3]) if target is not None else None)
 
     # -- deployments
 

@@ -39,6 +39,8 @@ class Success:
     value: bytes
     # Wall-clock ms when a stored result expires; None when the answer was waited for live.
     expires_at_ms: int | None = None
+    # Whose result it is, as far as known: its handler decides on the content-type. Not set by `call`, whose caller knows.
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ async def _look(shard: Shard, request: Request) -> Reply:
         finally:
             shard.stop_waiting(request["id"], waiter)
         shard.check_lease()
-        return requests.seen(Seen(True, result))
+        return requests.seen(Seen(True, result, target=answer.target))
     await answerable(shard, lsn)
     return requests.seen(answer)
 

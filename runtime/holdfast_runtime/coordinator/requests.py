@@ -39,11 +39,11 @@ def look(invocation: str, *, wait: bool) -> Request:
 
 
 def seen(answer: Seen) -> Reply:
-    return {"exists": answer.exists, "result": answer.result, "expires_at": answer.expires_at}
+    return {"exists": answer.exists, "result": answer.result, "expires_at": answer.expires_at, "target": answer.target}
 
 
 def parse_seen(reply: Reply) -> Seen:
-    return Seen(reply["exists"], reply["result"], reply["expires_at"])
+    return Seen(reply["exists"], reply["result"], reply["expires_at"], reply["target"])
 
 
 def operate(verb: Verb, invocation: str, request_id: bytes) -> Request:

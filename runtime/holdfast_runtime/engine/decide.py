@@ -117,4 +117,4 @@ def _look(tx: Transaction, event: Look) -> Seen:
         return Seen(remembered is not None, remembered[0] if remembered is not None else None)
     if accept.is_over(document, tx.now):
         return Seen(False)
-    return Seen(True, document.get(model.RESULT), document.get(model.EXPIRES_AT))
+    return Seen(True, document.get(model.RESULT), document.get(model.EXPIRES_AT), document[model.TARGET])

@@ -183,6 +183,7 @@ class Seen:
     exists: bool
     result: Result | None = None
     expires_at: int | None = None
+    target: list[Any] | None = None  # as of Arrive, None when it is not known any more
 
 
 class Operated(Enum):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast.protocol.ids import InvocationId, idempotent_id, workflow_run_id
-from holdfast_runtime.coordinator.front import Front, NotFound, NotReady, Outcome
+from holdfast_runtime.coordinator.front import Front, NotFound, NotReady, Outcome, Success
 from holdfast_runtime.surfaces.asgi import Receive, while_connected
 from holdfast_runtime.surfaces.ingress_paths import (
     BAD_AWAKEABLE_PATH,
@@ -100,7 +100,13 @@ class Lookups:
                 return ingress_error(404, "invocation not found")
             case NotReady():
                 return ingress_error(470, NOT_READY)
-        return outcome_reply(text, outcome, wanted.route)
+        return outcome_reply(text, outcome, wanted.route or self._route_of(outcome))
+
+    def _route_of(self, outcome: Outcome) -> HandlerRoute | None:
+        """The handler whose result it is, where the coordinator could tell."""
+        target = outcome.target if isinstance(outcome, Success) else None
+        service = self._routes().get(target.service.encode()) if target is not None else None
+        return service.handlers.get(target.handler.encode()) if service is not None and target is not None else None
 
     async def _awakeable(self, rest: list[bytes], method: str, body: Body) -> Reply:
         if len(rest) != 2:
