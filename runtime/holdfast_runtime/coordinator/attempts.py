@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.protocol import versions
@@ -91,7 +92,7 @@ class Attempts:
             return
         response = await self._call(taken, taken.body(contents))
         for blob_id, content in response.blobs.items():
-            await shard.insist(lambda b=blob_id, c=content: shard.environment.store.blobs.put(b, c))  # type: ignore[misc]
+            await shard.insist(partial(shard.environment.store.blobs.put, blob_id, content))
         await self._commit(invocation, token, taken.known, taken.deployment.id, taken.version, response)
 
     async def _snapshot(self, invocation: str, token: int) -> Snapshot | None:
@@ -137,6 +138,7 @@ class Attempts:
         jitter = shard.environment.entropy.fraction()
         event = AttemptOver(invocation, known, response.frames, response.end, deployment, version, jitter)
         await shard.perform(event, guard=lambda: self._tokens.get(invocation) == token)
-        # The token goes in the same instant as the decision: what it started follows when the decision is durable, and finds no attempt in flight.
+        # The token goes in the same instant as the decision: what it started follows when the decision is durable, and finds no attempt
+        # in flight.
         if self._tokens.get(invocation) == token:
             del self._tokens[invocation]

@@ -1,6 +1,7 @@
 """Writing pages back, advancing the checkpoint, forgetting what is cold (storage design §4.3, §4.4).
 
-A page is dirty from its first change that is not in the store. It is written only as it stood after some closed batch, and only when that batch is
+A page is dirty from its first change that is not in the store. It is written only as it stood after some closed batch, and only when that
+batch is
 durable: the write-ahead rule. The checkpoint is the first batch that any dirty page still needs.
 """
 

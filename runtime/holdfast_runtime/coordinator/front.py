@@ -188,7 +188,8 @@ class Front(Protocol):
         ...
 
     async def edit_state(self, service: str, key: str, state: Mapping[str, bytes], version: str | None) -> None:
-        """Replace the whole state of a key, in its turn; dropped silently when `version` is given and is not the state's (http-api §2.7)."""
+        """Replace the whole state of a key, in its turn; dropped silently when `version` is given and is not the state's (http-api
+        §2.7)."""
         ...
 
     async def register(self, request: RegisterDeployment) -> Registered:

@@ -46,9 +46,9 @@ class Membership:
         """Shards that should be ours and that no living process holds."""
         return [r for r in self._records.values() if self._home(r.shard) == self._me and not self._is_held(r)]
 
-    def to_release(self) -> list[int]:
-        """Shards we hold that belong to another living process."""
-        return [r.shard for r in self._records.values() if r.owner == self._me and self._home(r.shard) != self._me]
+    def to_release(self) -> list[ShardRecord]:
+        """Shards in our name that belong to another living process."""
+        return [r for r in self._records.values() if r.owner == self._me and self._home(r.shard) != self._me]
 
     def all_owned(self) -> bool:
         return bool(self._records) and all(self._is_held(record) for record in self._records.values())

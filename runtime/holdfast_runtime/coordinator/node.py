@@ -97,12 +97,15 @@ class Node:
 
     async def _hand_over(self, shard: Shard) -> None:
         if await shard.hand_over():
-            try:
-                await self.store.leases.release(shard.number, epoch=shard.epoch)
-            except StoreUnavailable as error:
-                log.warning("release.failed", extra={"shard": shard.number, "error": str(error)})
+            await self._release(shard.number, shard.epoch)
         self.shards.pop(shard.number, None)
         shard.abandon()
+
+    async def _release(self, number: int, epoch: int) -> None:
+        try:
+            await self.store.leases.release(number, epoch=epoch)
+        except StoreUnavailable as error:
+            log.warning("release.failed", extra={"shard": number, "error": str(error)})
 
     # -- membership
 
@@ -129,10 +132,13 @@ class Node:
                 shard.fence(f"epoch {record.epoch} was taken by {record.owner or 'nobody'}")
         if self._stopping:
             return
-        for shard_number in self._membership.to_release():
-            shard_or_none = self.shards.get(shard_number)
-            if shard_or_none is not None and shard_or_none.accepting:
-                self._spawn(self._hand_over(shard_or_none))
+        for record in self._membership.to_release():
+            held = self.shards.get(record.shard)
+            if held is not None and held.accepting:
+                self._spawn(self._hand_over(held))
+            elif held is None and record.shard not in self._taking:
+                # Lost by a stale lease, or its release failed, and meanwhile it belongs to another: nobody takes what a living process holds.
+                self._spawn(self._release(record.shard, record.epoch))
         wanted = [record for record in self._membership.to_take() if record.shard not in self._taking and record.shard not in self.shards]
         if wanted:
             self._spawn(self._take_all(wanted))

@@ -1,6 +1,7 @@
 """Taking a shard over: raise the epoch, read the log from the checkpoint, seal it, redo (storage design §4.5).
 
-From the seal on, whatever the previous owner still sends lands on a taken position. Nothing is done in the shard's name before the epoch was seen
+From the seal on, whatever the previous owner still sends lands on a taken position. Nothing is done in the shard's name before the epoch
+was seen
 again after the seal.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from holdfast_runtime.coordinator.environment import Environment
@@ -64,14 +66,15 @@ async def _read_and_seal(record: ShardRecord, nonce: bytes, environment: Environ
     items: list[LogItem] = []
     while True:
         position = record.checkpoint + len(items)
-        found: Sequence[LogItem] = await _insist(environment, lambda p=position: store.log.read(record.shard, p, READ_AHEAD))  # type: ignore[misc]
+        read = partial(store.log.read, record.shard, position, READ_AHEAD)
+        found: Sequence[LogItem] = await _insist(environment, read)
         if found:
             if any(item.epoch > record.epoch for item in found):
                 return None
             items.extend(found)
             continue
         seal = LogItem(position, record.epoch, nonce, position, 0, 1, SEAL)
-        there = await _insist(environment, lambda s=seal: store.log.put(record.shard, s))  # type: ignore[misc]
+        there = await _insist(environment, partial(store.log.put, record.shard, seal))
         if there is None or there.nonce == nonce:
             return items
 
@@ -119,7 +122,7 @@ async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, 
     pages: dict[str, Page] = {}
     for start in range(0, len(page_ids), LOAD_PAGES):
         chunk = page_ids[start : start + LOAD_PAGES]
-        stored: Mapping[str, StoredPage] = await _insist(environment, lambda c=chunk: environment.store.pages.get(c))  # type: ignore[misc]
+        stored: Mapping[str, StoredPage] = await _insist(environment, partial(environment.store.pages.get, chunk))
         for page_id in chunk:
             found = stored.get(page_id)
             document = await document_of(found, lambda i: _insist(environment, lambda: environment.store.blobs.get(i)))

@@ -1,7 +1,9 @@
 """The owner of one shard: its pages in memory, its log, and the one door by which anything happens to it.
 
-A transition runs without an await between its last check and its last write (invariant 3); its operations join the open batch; one append is in
-flight while the next batch collects; effects run when their batch is durable (invariant 2). Whoever is fenced drops everything and does nothing more.
+A transition runs without an await between its last check and its last write (invariant 3); its operations join the open batch; one append
+is in
+flight while the next batch collects; effects run when their batch is durable (invariant 2). Whoever is fenced drops everything and does
+nothing more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Near timers in memory, far ones in their pages until they come near (storage design §7). Memory is only a reminder: firing asks the page."""
+"""Near timers in memory, far ones in their pages until they come near (storage design §7). Memory is only a reminder: firing asks the
+page."""
 
 from __future__ import annotations
 

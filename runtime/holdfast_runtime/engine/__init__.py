@@ -1,1 +1,2 @@
-"""PURE: the shard state machine. decide(pages, event, now) -> operations and effects; never awaits, reads a clock, draws randomness or logs."""
+"""PURE: the shard state machine. decide(pages, event, now) -> operations and effects; never awaits, reads a clock, draws randomness or
+logs."""

@@ -37,7 +37,8 @@ def transaction(pages: dict[str, Page], *, shard: int, shards: int, now: int, re
 
 
 def decide(tx: Transaction, event: Event) -> Answered:
-    """Apply `event`; what it answers to the one who brought it. Raises NeedPages, having changed nothing that `tx.rollback` does not undo."""
+    """Apply `event`; what it answers to the one who brought it. Raises NeedPages, having changed nothing that `tx.rollback` does not
+    undo."""
     match event:
         case Arrive():
             return accept.arrive(tx, event)

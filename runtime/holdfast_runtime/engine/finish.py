@@ -1,4 +1,5 @@
-"""An invocation gets its result: everything that follows from it happens in the same transition (invariant I2, storage design §6 Finish)."""
+"""An invocation gets its result: everything that follows from it happens in the same transition (invariant I2, storage design §6
+Finish)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Pages: their ids, the fields of their documents, and the limits that keep every one of them small.
 
-A page is a document (a tree of dicts with string or integer keys) that is changed only by operations (see `operations`). The field names are
+A page is a document (a tree of dicts with string or integer keys) that is changed only by operations (see `operations`). The field names
+are
 short because they are written with every change; each is spelled out here and nowhere else. Source of the rules: storage design §5.
 """
 

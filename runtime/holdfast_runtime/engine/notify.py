@@ -1,6 +1,7 @@
 """Something for an invocation: the completion of a command, an awakeable's result, a signal, a cancel.
 
-Completions and awakeables count once, the first wins; cancels and named signals are queues and are never deduplicated (service protocol §3.6).
+Completions and awakeables count once, the first wins; cancels and named signals are queues and are never deduplicated (service protocol
+§3.6).
 Whether a notification wakes the invocation is decided in the transition that appends it, so no wake-up can fall between two decisions.
 """
 

@@ -1,6 +1,7 @@
 """Values and journal entries that may be too large to live in a page.
 
-A payload is bytes, or a `BlobRef` when it is larger than `model.INLINE_LIMIT`; the engine passes references on without ever seeing the content.
+A payload is bytes, or a `BlobRef` when it is larger than `model.INLINE_LIMIT`; the engine passes references on without ever seeing the
+content.
 A journal entry is the exact bytes of a frame, or a list of chunks (bytes and references) whose concatenation they are.
 """
 

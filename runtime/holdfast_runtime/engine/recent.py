@@ -1,6 +1,7 @@
 """Results of invocations that are not retained, kept for three minutes: a request that is sent again in that time still finds its answer.
 
-`X/<shard>/recent` = {minute: [number of pages, bytes in the last]}, pages `X/<shard>/recent/<minute>/<n>` = {invocation: [result, request id]}.
+`X/<shard>/recent` = {minute: [number of pages, bytes in the last]}, pages `X/<shard>/recent/<minute>/<n>` = {invocation: [result, request
+id]}.
 """
 
 from __future__ import annotations

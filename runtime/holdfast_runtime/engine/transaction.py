@@ -1,6 +1,7 @@
 """One transition in the making: reads pages, changes them through operations, collects effects; all or nothing.
 
-Decisions run without a single await. A decision that touches a page which is not in memory raises `NeedPages`: everything it did is taken back,
+Decisions run without a single await. A decision that touches a page which is not in memory raises `NeedPages`: everything it did is taken
+back,
 the shell loads the pages and runs the decision again from the start, so whatever the decision depends on is checked after the last wait.
 """
 
@@ -45,7 +46,8 @@ class Page:
 
 
 class Transaction:
-    """What a decision reads and writes. `now` is the wall clock in ms; `registry` what is deployed; `handle` applies a message (decide.py)."""
+    """What a decision reads and writes. `now` is the wall clock in ms; `registry` what is deployed; `handle` applies a message
+    (decide.py)."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""One file per command family. `apply` checks everything first and raises `Violation` before it changes anything (service protocol §3.3, §3.4)."""
+"""One file per command family. `apply` checks everything first and raises `Violation` before it changes anything (service protocol §3.3,
+§3.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Call and OneWayCall: start or join another invocation. Its id is journalled right behind the command, before anything can wake the caller,
+"""Call and OneWayCall: start or join another invocation. Its id is journalled right behind the command, before anything can wake the
+caller,
 because after a cancel the SDK looks for the ids of its children (service protocol §3.3, §6.1)."""
 
 from __future__ import annotations

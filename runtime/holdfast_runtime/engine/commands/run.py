@@ -26,10 +26,8 @@ def propose(scope: Scope, frame: ReceivedFrame) -> None:
                 f"a run result was proposed for completion id {completion_id}, but no run command has that id",
             )
         return  # a second proposal for one run: the first wins
-    if message.WhichOneof("result") == "failure":
-        result = failure_result(message.failure)
-    else:
-        result = success(content(frame, message.value))
+    failed = message.WhichOneof("result") == "failure"
+    result = failure_result(message.failure) if failed else success(content(frame, message.value))
     scope.tx.delete(model.invocation_page(scope.invocation), (model.PENDING, completion_id))
     scope.complete(MessageType.RUN_COMPLETION, completion_id, result)
 

@@ -1,4 +1,5 @@
-"""State of a key: small values in the key's page, the rest value by value in pages of their own, large ones as blobs (storage design §5)."""
+"""State of a key: small values in the key's page, the rest value by value in pages of their own, large ones as blobs (storage design
+§5)."""
 
 from __future__ import annotations
 
