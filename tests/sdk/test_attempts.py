@@ -462,6 +462,26 @@ async def test_the_first_failure_in_the_journal_fails_a_gather() -> None:
     assert (output.failure.code, output.failure.message) == (418, "no")
 
 
+async def test_what_lost_a_race_is_neither_executed_nor_awaited() -> None:
+    executed: list[str] = []
+
+    async def body(ctx: Context) -> None:
+        race = ctx.select(call=ctx.call("a/b"), timer=ctx.sleep(HOUR), run=ctx.run(executed.append, "run"))
+        await ctx.gather(race, ctx.awakeable(str))
+
+    journal = Journal()
+    service = endpoint_of(body)
+    journal.take(await journal.attempt(service, "/invoke/s/h"))
+    assert executed == ["run"]
+    # As if the proposal had never arrived, and the call ended first.
+    journal.entries = [frame for frame in journal.entries if frame.type != MessageType.RUN_COMPLETION]
+    journal.happen("call 2")
+    [suspension] = await attempt(body, journal)
+    assert isinstance(suspension, Suspension)
+    assert (list(suspension.waiting_completions), list(suspension.waiting_signals)) == ([], [17, 1])
+    assert executed == ["run"]
+
+
 async def test_an_unawaited_run_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     async def body(ctx: Context) -> None:
         ctx.run(lambda: 1, name="forgotten")

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from holdfast.protocol import ids
+from holdfast.protocol.arrivals import CANCEL_KEY, Arrivals
 from holdfast.protocol.awaiting import Key
 from holdfast.protocol.frames import encode
 from holdfast.protocol.messages import (
@@ -55,15 +56,12 @@ from holdfast.protocol.outcomes import (
     Leaf,
     Node,
     Outcome,
-    Resolution,
     Success,
-    Text,
 )
 from holdfast.protocol.replay import JournalMismatchError, RecordedCommands
 from holdfast.protocol.request import read_request
 
 CANCELLED: Final = Failed(409, "cancelled")
-_CANCEL_KEY: Final[Key] = ("s", ids.CANCEL_SIGNAL)
 _MessageT = TypeVar("_MessageT", bound=Message)
 
 
@@ -126,14 +124,7 @@ class Machine:
         self.start, self.input = request.start, request.input
         self.recorded_entries = len(request.commands) + len(request.notifications)
         self._recorded = RecordedCommands(request.commands)
-        self._notifications = request.notifications
-        self._known: Final = {key for key, _ in self._notifications}
-        self._child_ids: Final = {key: outcome.text for key, outcome in self._notifications if isinstance(outcome, Text)}
-        self._position = 0  # next notification
-        self._sequence = 0  # resolutions so far
-        self._leaves: dict[Key, Leaf] = {}
-        self._early: dict[Key, Resolution] = {}  # arrived before the handler asked
-        self._signals: dict[str, list[Resolution]] = {}  # named signals nobody took yet
+        self._arrivals = Arrivals(request.notifications)
         self._state: dict[bytes, bytes | None] = {entry.key: entry.value for entry in self.start.state_map}
         self._partial_state = self.start.partial_state
         self._next_completion = 1
@@ -149,10 +140,7 @@ class Machine:
     @property
     def replaying(self) -> bool:
         """Whether the handler repeats what an earlier attempt did, as far as the journal tells."""
-        if self._recorded.left:
-            return True
-        rest = self._notifications[self._position :]
-        return any(key != _CANCEL_KEY and not isinstance(outcome, Text) for key, outcome in rest)
+        return self._recorded.left or self._arrivals.results_left
 
     @property
     def ended(self) -> bool:
@@ -224,7 +212,7 @@ class Machine:
         self._issue(MessageType.CALL_COMMAND, command)
         self._children.append((("c", id_completion), ("c", completion)))
         name = f"{target.service}/{target.handler}"
-        return self._leaf(("c", id_completion), name=name), self._leaf(("c", completion), name=name)
+        return self._arrivals.expect(("c", id_completion), name=name), self._arrivals.expect(("c", completion), name=name)
 
     def send(self, target: CallTarget, parameter: bytes, invoke_at_ms: int = 0) -> Leaf:
         """A one-way call, `invoke_at_ms` since the epoch or 0 for now; resolves to the invocation id."""
@@ -248,7 +236,7 @@ class Machine:
         index = self._next_awakeable
         self._next_awakeable += 1
         text = ids.awakeable_id(ids.InvocationId.from_raw(self.start.id), index)
-        return text, self._leaf(("s", index), name=f"awakeable {text}")
+        return text, self._arrivals.expect(("s", index), name=f"awakeable {text}")
 
     def complete_awakeable(self, awakeable_id: str, outcome: Success | Failed) -> None:
         """Resolves or rejects the awakeable of another invocation."""
@@ -328,7 +316,7 @@ class Machine:
                 command.value.CopyFrom(Value(content=value))
             stored = self._issue(MessageType.GET_EAGER_STATE_COMMAND, command)
             present = stored.WhichOneof("result") == "value"
-            return self._resolved(Success(stored.value.content) if present else EMPTY)
+            return self._arrivals.at_once(Success(stored.value.content) if present else EMPTY)
         completion = self._completion_id()
         lazy = GetLazyStateCommand(key=key, result_completion_id=completion)
         return self._issue_for(completion, MessageType.GET_LAZY_STATE_COMMAND, lazy)
@@ -340,7 +328,7 @@ class Machine:
             present = sorted(key for key, value in self._state.items() if value is not None)
             command = GetEagerStateKeysCommand(value=StateKeys(keys=present))
             stored = self._issue(MessageType.GET_EAGER_STATE_KEYS_COMMAND, command)
-            return self._resolved(Keys(tuple(stored.value.keys)))
+            return self._arrivals.at_once(Keys(tuple(stored.value.keys)))
         completion = self._completion_id()
         lazy = GetLazyStateKeysCommand(result_completion_id=completion)
         return self._issue_for(completion, MessageType.GET_LAZY_STATE_KEYS_COMMAND, lazy)
@@ -387,14 +375,14 @@ class Machine:
         for leaf in node.leaves():
             leaf.awaited = True
         while True:
-            self._bind_signals(node)
+            self._arrivals.bind_signals(node)
             if (done := self._first(node, deadlines)) is not None:
-                self._release_signals(node, keep=isinstance(done, Ready))
+                self._arrivals.release_signals(node, delivered=isinstance(done, Ready))
                 return done
-            if self._position == len(self._notifications):
+            if self._arrivals.exhausted:
                 return self._blocked(node, deadlines, shielded, may_run)
-            if self._pop() and not shielded:
-                self._release_signals(node, keep=False)
+            if self._arrivals.take() and not shielded:
+                self._arrivals.release_signals(node, delivered=False)
                 return self._cancel_children()
 
     def _first(self, node: Node, deadlines: Sequence[Leaf]) -> Ready | Expired | None:
@@ -409,24 +397,9 @@ class Machine:
             return Ready(found.outcome)
         return Expired(expired)
 
-    def _pop(self) -> bool:
-        """Takes the next notification; True when it is a cancellation."""
-        key, outcome = self._notifications[self._position]
-        self._position += 1
-        if key == _CANCEL_KEY:
-            return True
-        resolution = self._next_resolution(outcome)
-        if key[0] == "n":
-            self._signals.setdefault(str(key[1]), []).append(resolution)
-        elif key in self._leaves:
-            self._leaves[key].resolution = resolution
-        else:
-            self._early[key] = resolution
-        return False
-
     def _blocked(self, node: Node, deadlines: Sequence[Leaf], shielded: bool, may_run: bool) -> StartRuns | Suspend:
         """Nothing more arrived: execute what can be executed here, then suspend on the rest."""
-        waiting = [leaf for leaf in node.leaves() if leaf.resolution is None]
+        waiting = list(node.waiting())
         if self._recorded.left:
             raise self._fail(self._recorded.blocked(_words(waiting)))
         runs = tuple(leaf for leaf in waiting if leaf.kind == "run" and leaf.key not in self._proposed)
@@ -434,7 +407,7 @@ class Machine:
             return StartRuns(_unique(runs))
         leaves = [*waiting, *(leaf for leaf in deadlines if leaf.resolution is None)]
         keys = [leaf.key for leaf in leaves if leaf.key is not None]
-        return self._suspend(keys if shielded else [*keys, _CANCEL_KEY])
+        return self._suspend(keys if shielded else [*keys, CANCEL_KEY])
 
     def _suspend(self, keys: Iterable[Key]) -> Suspend:
         waiting = dict.fromkeys(keys)
@@ -450,42 +423,18 @@ class Machine:
     def _cancel_children(self) -> Cancelled | Suspend:
         """Passes a cancellation on to the calls still open, once their ids are known (§3.11)."""
         # Only results the handler could have seen count as finished, so that replay decides the same.
-        running = [id_key for id_key, key in self._children if self._resolution_of(key) is None]
-        missing = [key for key in running if key not in self._child_ids]
+        running = [id_key for id_key, key in self._children if not self._arrivals.seen(key)]
+        found = {key: self._arrivals.invocation_id(key) for key in running}
+        missing = [key for key, child in found.items() if child is None]
         if missing:
             if self._recorded.left:
                 raise self._fail(self._recorded.blocked("the ids of called invocations"))
             return self._suspend(missing)
-        for key in running:
-            self.send_signal(self._child_ids[key], ids.CANCEL_SIGNAL, EMPTY)
+        for child in found.values():
+            assert child is not None
+            self.send_signal(child, ids.CANCEL_SIGNAL, EMPTY)
         self._children.clear()
         return Cancelled()
-
-    def _resolution_of(self, key: Key) -> Resolution | None:
-        leaf = self._leaves.get(key)
-        return leaf.resolution if leaf is not None else self._early.get(key)
-
-    # Signals of one name form a queue. A wait takes from it only what it delivers: a signal that lost a race
-    # goes back and is there for the next wait.
-
-    def _bind_signals(self, node: Node) -> None:
-        for leaf in node.leaves():
-            queue = self._signals.get(leaf.name) if leaf.kind == "signal" else None
-            if queue and leaf.resolution is None:
-                leaf.resolution = queue.pop(0)
-
-    def _release_signals(self, node: Node, *, keep: bool) -> None:
-        delivered = {id(leaf) for leaf in node.delivered()} if keep else set()
-        for leaf in node.leaves():
-            if leaf.kind != "signal" or leaf.resolution is None or leaf.key is None:
-                continue
-            if id(leaf) in delivered:
-                leaf.key = None  # taken for good
-            else:
-                queue = self._signals.setdefault(leaf.name, [])
-                queue.append(leaf.resolution)
-                queue.sort(key=lambda resolution: resolution.sequence)
-                leaf.resolution = None
 
     # ---- Ends
 
@@ -564,28 +513,13 @@ class Machine:
     ) -> Leaf:
         index = self._recorded.command_index
         self._issue(type, command)
-        leaf = self._leaf(("c", completion), name=name or type.name.lower())
+        leaf = self._arrivals.expect(("c", completion), name=name or type.name.lower())
         leaf.command_index = index
         if kind == "run":
-            leaf.kind = "run" if leaf.key not in self._known else "other"
+            leaf.kind = "other" if self._arrivals.recorded(("c", completion)) else "run"
         elif kind == "timer":
             leaf.kind = "timer"
         return leaf
-
-    def _leaf(self, key: Key, *, name: str) -> Leaf:
-        leaf = Leaf(key, name=name)
-        leaf.resolution = self._early.pop(key, None)
-        self._leaves[key] = leaf
-        return leaf
-
-    def _resolved(self, outcome: Outcome) -> Leaf:
-        leaf = Leaf(None)
-        leaf.resolution = self._next_resolution(outcome)
-        return leaf
-
-    def _next_resolution(self, outcome: Outcome) -> Resolution:
-        self._sequence += 1
-        return Resolution(self._sequence, outcome)
 
     def _emit(self, type: MessageType, message: Message) -> None:
         self._out.append(encode(type, message.SerializeToString()))

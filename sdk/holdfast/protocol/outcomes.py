@@ -114,7 +114,13 @@ class Leaf:
         return self.resolution
 
     def leaves(self) -> Iterator[Leaf]:
+        """Every leaf below, itself included."""
         yield self
+
+    def waiting(self) -> Iterator[Leaf]:
+        """The leaves that can still change the outcome."""
+        if self.resolution is None:
+            yield self
 
     def delivered(self) -> Iterator[Leaf]:
         """The leaves whose results reach the handler when this node is delivered."""
@@ -145,6 +151,11 @@ class All:
         for child in self.children:
             yield from child.leaves()
 
+    def waiting(self) -> Iterator[Leaf]:
+        if self.resolved() is None:
+            for child in self.children:
+                yield from child.waiting()
+
     def delivered(self) -> Iterator[Leaf]:
         for child in self.children:
             yield from child.delivered()
@@ -172,6 +183,11 @@ class First:
         for child in self.children:
             yield from child.leaves()
 
+    def waiting(self) -> Iterator[Leaf]:
+        if self.winner() is None:
+            for child in self.children:
+                yield from child.waiting()
+
     def delivered(self) -> Iterator[Leaf]:
         index = self.winner()
         if index is not None:
@@ -192,6 +208,9 @@ class Ended:
 
     def leaves(self) -> Iterator[Leaf]:
         return self.child.leaves()
+
+    def waiting(self) -> Iterator[Leaf]:
+        return self.child.waiting()
 
     def delivered(self) -> Iterator[Leaf]:
         return self.child.delivered()
