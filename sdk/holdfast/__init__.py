@@ -6,7 +6,8 @@ and `holdfast.testing`; nothing of the runtime is imported.
 
 from typing import TYPE_CHECKING, Any
 
-from holdfast._attempt import Request, Selected
+from holdfast._attempt import Request
+from holdfast._pending import Selected
 from holdfast.context import (
     Awakeable,
     CallFuture,

@@ -12,29 +12,37 @@ import threading
 import time
 import traceback
 import typing
-from collections import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, NoReturn, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Final, NoReturn, TypeVar
 
+from holdfast._pending import (
+    Pending,
+    decode_leaf,
+    gather,
+    is_empty,
+    loose_serde,
+    outcome_of,
+    result_serde,
+    texted,
+    valued,
+)
 from holdfast.errors import (
     CancelledError,
     DeadlineExceededError,
     JournalMismatchError,
     RetryableError,
     TerminalError,
-    from_failed,
     to_failed,
 )
 from holdfast.logs import AttemptLogger, Log
 from holdfast.options import RetryPolicy, milliseconds
 from holdfast.protocol.machine import CallTarget, Cancelled, Expired, Machine, Ready, StartRuns, Suspended
-from holdfast.protocol.outcomes import EMPTY, All, Empty, Ended, Failed, First, Keys, Leaf, Node, Success, Text
-from holdfast.serde import UNTYPED, Serde, name_of, serde_for, utc_from_ms
+from holdfast.protocol.outcomes import EMPTY, Failed, Keys, Leaf, Node, Success
+from holdfast.serde import Serde, serde_for, utc_from_ms
 
 if typing.TYPE_CHECKING:
     from holdfast.service import Handler
@@ -76,42 +84,6 @@ class Gate:
     """At most `limit` closures of one `map` run at once."""
 
     limit: int
-
-
-class Pending(Generic[T]):
-    """A result that may not be there yet: the node to wait for, and how its outcome becomes a value."""
-
-    __slots__ = ("_decode", "_node")
-
-    def __init__(self, node: Node | Callable[[], Node], decode: Callable[[], T]) -> None:
-        self._node = node
-        self._decode = decode
-
-    @property
-    def node(self) -> Node:
-        """What to wait for; a promise asks for its value only now."""
-        if callable(self._node):
-            self._node = self._node()
-        return self._node
-
-    def done(self) -> bool:
-        """Whether the handler has seen the result arrive already. The same in every attempt."""
-        return not callable(self._node) and self._node.resolved() is not None
-
-    def value(self) -> T:
-        """The value, once the node is resolved; raises TerminalError when it failed."""
-        resolution = self.node.resolved()
-        assert resolution is not None
-        if isinstance(resolution.outcome, Failed):
-            raise from_failed(resolution.outcome)
-        return self._decode()
-
-
-class Selected(typing.NamedTuple):
-    """Which of the futures given to `select` resolved first, and its value."""
-
-    name: str
-    value: Any
 
 
 @dataclass(slots=True)
@@ -287,7 +259,7 @@ class Attempt:
         leaf = self.machine.run(name or _label(function))
         if leaf.kind == "run":
             self._closures[leaf] = Closure(lambda: function(*arguments), chosen, retry, gate, inspect.iscoroutinefunction(function))
-        return _valued(leaf, chosen)
+        return valued(leaf, chosen)
 
     def map(
         self,
@@ -321,24 +293,24 @@ class Attempt:
         """A call: the callee's invocation id, and its result."""
         self.check()
         id_leaf, leaf = self.machine.call(address, parameter)
-        return _texted(id_leaf), _valued(leaf, result)
+        return texted(id_leaf), valued(leaf, result)
 
     def send(self, address: Address, parameter: bytes, delay: timedelta | None) -> Pending[str]:
         """A one-way call: the callee's invocation id."""
         self.check()
         at_ms = 0 if delay is None else _now_ms() + milliseconds(delay)
-        return _texted(self.machine.send(address, parameter, at_ms))
+        return texted(self.machine.send(address, parameter, at_ms))
 
     def awakeable(self, type: Any) -> tuple[str, Pending[Any]]:
         """A result completed by id from outside."""
         self.check()
         serde = serde_for(type)
         text, leaf = self.machine.awakeable()
-        return text, _valued(leaf, serde)
+        return text, valued(leaf, serde)
 
     def resolve_awakeable(self, id: str, value: Any, serde: Any) -> None:
         self.check()
-        self.machine.complete_awakeable(id, Success(_loose(serde).serialize(value)))
+        self.machine.complete_awakeable(id, Success(loose_serde(serde).serialize(value)))
 
     def reject_awakeable(self, id: str, message: str, code: int) -> None:
         self.check()
@@ -348,20 +320,20 @@ class Attempt:
         """The next signal of this name."""
         self.check()
         serde = serde_for(type)
-        return _valued(self.machine.signal(name), serde)
+        return valued(self.machine.signal(name), serde)
 
     def send_signal(self, target: str, signal: int | str, value: Any, serde: Any) -> None:
         self.check()
-        outcome = Success(_loose(serde).serialize(value)) if isinstance(signal, str) else EMPTY
+        outcome = Success(loose_serde(serde).serialize(value)) if isinstance(signal, str) else EMPTY
         self.machine.send_signal(target, signal, outcome)
 
     def attach(self, target: str, type: Any) -> Pending[Any]:
         self.check()
-        return _valued(self.machine.attach(target), serde_for(type))
+        return valued(self.machine.attach(target), serde_for(type))
 
     def output(self, target: str, type: Any) -> Pending[Any]:
         self.check()
-        return _valued(self.machine.get_output(target), serde_for(type))
+        return valued(self.machine.get_output(target), serde_for(type))
 
     def get_promise(self, name: str, type: Any) -> Pending[Any]:
         serde = serde_for(type)
@@ -371,12 +343,12 @@ class Attempt:
             self.check()
             return self.machine.get_promise(name)
 
-        pending = Pending(ask, lambda: _decode_leaf(pending.node, serde))
+        pending = Pending(ask, lambda: decode_leaf(pending.node, serde))
         return pending
 
     def peek_promise(self, name: str, type: Any) -> Pending[Any]:
         self.check()
-        return _valued(self.machine.peek_promise(name), serde_for(type))
+        return valued(self.machine.peek_promise(name), serde_for(type))
 
     def resolve_promise(self, name: str, value: Any, type: Any) -> Pending[None]:
         self.check()
@@ -391,14 +363,14 @@ class Attempt:
         self.check()
         serde = serde_for(type)
         leaf = self.machine.get_state(name.encode())
-        return Pending(leaf, lambda: default if _is_empty(leaf) else _decode_leaf(leaf, serde))
+        return Pending(leaf, lambda: default if is_empty(leaf) else decode_leaf(leaf, serde))
 
     def state_keys(self) -> Pending[list[str]]:
         self.check()
         leaf = self.machine.get_state_keys()
 
         def decode() -> list[str]:
-            outcome = _outcome(leaf)
+            outcome = outcome_of(leaf)
             assert isinstance(outcome, Keys)
             return [key.decode() for key in outcome.keys]
 
@@ -406,7 +378,7 @@ class Attempt:
 
     def set_state(self, name: str, value: Any, serde: Any) -> None:
         self.check()
-        self.machine.set_state(name.encode(), _loose(serde).serialize(value))
+        self.machine.set_state(name.encode(), loose_serde(serde).serialize(value))
 
     def clear_state(self, name: str) -> None:
         self.check()
@@ -494,60 +466,6 @@ class Attempt:
 Address = CallTarget
 
 
-def gather(pendings: Sequence[Pending[Any]], build: Callable[[list[Any]], T]) -> Pending[T]:
-    """All results in order; the first failure fails the whole."""
-    return Pending(All([item.node for item in pendings]), lambda: build([item.value() for item in pendings]))
-
-
-def select(pendings: Mapping[str, Pending[Any]]) -> Pending[Selected]:
-    """The one that resolved first."""
-    if not pendings:
-        raise ValueError("select needs at least one future, found none")
-    names = list(pendings)
-    first = First([pendings[name].node for name in names])
-
-    def decode() -> Selected:
-        index = first.winner()
-        assert index is not None
-        return Selected(names[index], pendings[names[index]].value())
-
-    return Pending(first, decode)
-
-
-def select_name(pendings: Mapping[str, Pending[Any]]) -> Pending[str]:
-    """The name of the one that resolved first; its failure is not raised."""
-    names = list(pendings)
-    first = First([pendings[name].node for name in names])
-    return Pending(Ended(first), lambda: names[first.winner() or 0])
-
-
-_SERDES: Final[WeakKeyDictionary[Any, Serde[Any]]] = WeakKeyDictionary()
-
-
-def result_serde(function: Callable[..., Any]) -> Serde[Any]:
-    """By the annotated return type; plain JSON when there is none."""
-    target = getattr(function, "func", function)  # functools.partial
-    target = getattr(target, "__wrapped__", target)
-    target = getattr(target, "__func__", target)
-    if not getattr(target, "__annotations__", None):
-        return UNTYPED
-    if target not in _SERDES:
-        try:
-            hints = typing.get_type_hints(target, include_extras=True)
-        except (TypeError, NameError, AttributeError):
-            hints = {}
-        _SERDES[target] = _serde_of_result(hints.get("return", UNTYPED))
-    return _SERDES[target]
-
-
-def _serde_of_result(annotation: Any) -> Serde[Any]:
-    if typing.get_origin(annotation) in (abc.Awaitable, abc.Coroutine):
-        annotation = typing.get_args(annotation)[-1]
-    if annotation in (typing.NoReturn, typing.Never):
-        return UNTYPED
-    return serde_for(annotation)
-
-
 def _label(function: Callable[..., Any]) -> str:
     """The function's name, through functools.partial."""
     inner = getattr(function, "func", function)
@@ -563,73 +481,9 @@ def misuse(message: str) -> NoReturn:
     raise RuntimeError(message)
 
 
-def _loose(type: Any) -> Serde[Any]:
-    """For values that are only written: whoever reads them knows the type."""
-    if type is not None:
-        return serde_for(type)
-    return ANY_SERDE
-
-
-class _AnySerde:
-    """Writes bytes as they are and everything else as JSON."""
-
-    content_type: str | None = None
-
-    def serialize(self, value: Any) -> bytes:
-        return value if isinstance(value, bytes) else _ANY_JSON.serialize(value)
-
-    def deserialize(self, content: bytes) -> Any:
-        return _ANY_JSON.deserialize(content)
-
-
-_ANY_JSON: Final[Serde[Any]] = serde_for(Any)
-ANY_SERDE: Final[Serde[Any]] = _AnySerde()
-
-
-def write_any(value: Any) -> bytes:
-    """The bytes of a value whose reader knows the type; nothing for None."""
-    return b"" if value is None else ANY_SERDE.serialize(value)
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
 def _nothing() -> None:
     return None
-
-
-def _outcome(leaf: Leaf) -> Any:
-    assert leaf.resolution is not None
-    return leaf.resolution.outcome
-
-
-def _is_empty(leaf: Leaf) -> bool:
-    return isinstance(_outcome(leaf), Empty)
-
-
-def _decode_leaf(node: Node, serde: Serde[Any]) -> Any:
-    """The value of a resolved leaf; recorded content of another type is the deployment's fault, not the caller's."""
-    assert isinstance(node, Leaf)
-    outcome = _outcome(node)
-    if isinstance(outcome, Empty):
-        return None
-    assert isinstance(outcome, Success)
-    try:
-        return serde.deserialize(outcome.content)
-    except (ValueError, TypeError) as error:
-        wanted = name_of(getattr(serde, "annotation", type(serde)))
-        raise TypeError(f"the recorded result of '{node.name}' cannot be read as {wanted}: {error}") from error
-
-
-def _valued(leaf: Leaf, serde: Serde[Any]) -> Pending[Any]:
-    return Pending(leaf, lambda: _decode_leaf(leaf, serde))
-
-
-def _texted(leaf: Leaf) -> Pending[str]:
-    def decode() -> str:
-        outcome = _outcome(leaf)
-        assert isinstance(outcome, Text)
-        return outcome.text
-
-    return Pending(leaf, decode)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from holdfast._attempt import ANY_SERDE, write_any
+from holdfast._pending import ANY_SERDE, write_any
 from holdfast.protocol.machine import CallTarget
 from holdfast.serde import Serde, serde_for
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from holdfast._attempt import LONGEST_WAVE_S, Attempt, Gate, Pending
+from holdfast._attempt import LONGEST_WAVE_S, Attempt, Gate
+from holdfast._pending import Pending
 from holdfast.protocol.machine import Suspended
 from holdfast.protocol.outcomes import Leaf, Node
 

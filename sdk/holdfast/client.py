@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, Type
 from urllib.parse import quote, urlsplit
 
 from holdfast import _calls
-from holdfast._attempt import ANY_SERDE, write_any
+from holdfast._pending import ANY_SERDE, write_any
 from holdfast.errors import TerminalError
 from holdfast.options import RetryPolicy, milliseconds
 from holdfast.serde import Serde, serde_for

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from holdfast import _attempt, _calls, _drive_sync
-from holdfast._attempt import Attempt, Pending, Request, Selected
+from holdfast import _attempt, _calls, _drive_sync, _pending
+from holdfast._attempt import Attempt, Request
+from holdfast._pending import Pending, Selected
 from holdfast.errors import TerminalError
 from holdfast.logs import AttemptLogger
 from holdfast.options import RetryPolicy
@@ -329,12 +330,12 @@ class Starter:
     def gather(self, *futures: DurableFuture[Any]) -> DurableFuture[Any]:
         """All results in order. Runs among them execute concurrently; the first failure is raised."""
         pendings = [_durable(future, "gather") for future in futures]
-        return DurableFuture(self._attempt, _attempt.gather(pendings, tuple))
+        return DurableFuture(self._attempt, _pending.gather(pendings, tuple))
 
     def select(self, **futures: DurableFuture[Any]) -> DurableFuture[Selected]:
         """The first to resolve, as `(name, value)`; raises if that one failed. Replay chooses the same."""
         pendings = {name: _durable(future, "select") for name, future in futures.items()}
-        return DurableFuture(self._attempt, _attempt.select(pendings))
+        return DurableFuture(self._attempt, _pending.select(pendings))
 
     @overload
     def attach(self, id: str) -> DurableFuture[Any]: ...
@@ -578,19 +579,19 @@ class Context:
     def gather(self, *futures: DurableFuture[Any]) -> Any:
         """All results in order. Runs among them execute concurrently; the first failure is raised."""
         pendings = [_durable(future, "gather") for future in futures]
-        return _drive_sync.wait(self._attempt, _attempt.gather(pendings, tuple))
+        return _drive_sync.wait(self._attempt, _pending.gather(pendings, tuple))
 
     def select(self, **futures: DurableFuture[Any]) -> Selected:
         """The first to resolve, as `(name, value)`; raises if that one failed. Replay chooses the same."""
         pendings = {name: _durable(future, "select") for name, future in futures.items()}
-        return _drive_sync.wait(self._attempt, _attempt.select(pendings))
+        return _drive_sync.wait(self._attempt, _pending.select(pendings))
 
     def as_completed(self, futures: Iterable[DurableFuture[T]]) -> Iterator[DurableFuture[T]]:
         """The futures in the order they resolve; take `result()` of each."""
         left = {str(index): future for index, future in enumerate(futures)}
         while left:
             pendings = {name: _durable(future, "as_completed") for name, future in left.items()}
-            name = _drive_sync.wait(self._attempt, _attempt.select_name(pendings))
+            name = _drive_sync.wait(self._attempt, _pending.select_name(pendings))
             yield left.pop(name)
 
     def map(

@@ -8,8 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from holdfast import Context, ObjectContext, TerminalError, VirtualObject, sync
-from holdfast._attempt import Selected
+from holdfast import Context, ObjectContext, Selected, TerminalError, VirtualObject, sync
 
 Instruction = tuple[Any, ...]
 SECOND = timedelta(seconds=1)
