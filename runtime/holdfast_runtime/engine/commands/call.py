@@ -102,4 +102,6 @@ def _child_id(scope: Scope, command: Any, revision: HandlerRevision, key: str | 
         partition_key = caller.partition_key
     else:
         partition_key = ids.keyed_partition_key(f"{scope.invocation}/{index}")
-    return str(ids.child_id(caller, index, partition_key))
+    # A derived id may live again after its result is forgotten: the children of its new life are not those of the old one.
+    life: int = scope.document[model.CREATED_AT]
+    return str(ids.child_id(caller, life << 20 | index, partition_key))
