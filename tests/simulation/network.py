@@ -262,11 +262,10 @@ class SimPeers:
             if answer is not None:
                 _lost(answer)
             return
-        if answer is not None:
-            process.connections[id(answer)] = answer
-        self._world.loop.create_task(self._answer(process, decode(sent), answer), context=process.context.copy())
+        number = process.connect(answer) if answer is not None else 0
+        self._world.loop.create_task(self._answer(process, decode(sent), answer, number), context=process.context.copy())
 
-    async def _answer(self, process: Process, request: dict[str, Any], answer: asyncio.Future[bytes] | None) -> None:
+    async def _answer(self, process: Process, request: dict[str, Any], answer: asyncio.Future[bytes] | None, number: int) -> None:
         assert process.node is not None
         world = self._world
         try:
@@ -276,7 +275,7 @@ class SimPeers:
                 world.loop.call_later(0.002, _lost, answer, context=world.context)
             raise
         if answer is not None:
-            process.connections.pop(id(answer), None)
+            process.connections.pop(number, None)
             world.count("peer answered")
             world.loop.call_later(0.002, _resolve, answer, reply, context=world.context)
 

@@ -75,6 +75,7 @@ class Process(SimProcess):
         self.context.run(PROCESS.set, self)
         self.connections: dict[int, asyncio.Future[Any]] = {}
         self.stopping = False
+        self._connected = 0
         self.node: Node = Node(
             store=world.store.ports,
             endpoint=SimEndpoint(world),
@@ -95,6 +96,12 @@ class Process(SimProcess):
                 return
             except StoreUnavailable:
                 await asyncio.sleep(0.2)
+
+    def connect(self, answer: asyncio.Future[Any]) -> int:
+        """Somebody waits for an answer of this process; the number of the connection."""
+        self._connected += 1
+        self.connections[self._connected] = answer
+        return self._connected
 
     def serves(self) -> bool:
         return self.alive and not self.stopping

@@ -478,7 +478,7 @@ class World:
     async def rpc(self, process: Process, work: Callable[[], Coroutine[Any, Any, Any]], timeout_s: float) -> Any:
         """Ask a process as an HTTP client does: the answer comes, or is lost, or the connection breaks. Raises Gone, TimeoutError."""
         answer: asyncio.Future[Any] = self.loop.create_future()
-        process.connections[id(answer)] = answer
+        number = process.connect(answer)
         self.loop.create_task(self._serve(process, work, answer), context=process.context.copy())
         try:
             async with asyncio.timeout(timeout_s):
@@ -486,7 +486,7 @@ class World:
         except PeerUnavailable as error:
             raise Gone from error
         finally:
-            process.connections.pop(id(answer), None)
+            process.connections.pop(number, None)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
