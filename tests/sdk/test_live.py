@@ -1,4 +1,4 @@
-"""The SDK under the official server, end to end: async handlers and plain ones, over HTTP/1.1 and as a Lambda."""
+"""The SDK end to end under the official server and under ours: async handlers and plain ones, over HTTP/1.1 and as a Lambda."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ import pytest
 
 from holdfast import AsyncClient, Client, IngressError, TerminalError
 from tests.conformance.client import until
-from tests.conformance.servers import RestateServer, answers, free_port
+from tests.conformance.servers import KINDS, Server, answers, free_port
 from tests.conformance.toolbox import ROOT
 from tests.sdk import ledger, live_async, live_sync
 from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.conformance
 class Stage:
     """The server, and the services registered with it."""
 
-    def __init__(self, server: RestateServer) -> None:
+    def __init__(self, server: Server) -> None:
         self.server = server
         self.http = httpx.Client(base_url=server.ingress_url, timeout=30)
 
@@ -51,17 +51,18 @@ class Stage:
         httpx.patch(f"{self.server.admin_url}/invocations/{id}/cancel").raise_for_status()
 
 
-@pytest.fixture(scope="module", params=["http", "lambda"])
+@pytest.fixture(scope="module", params=["restate http", "restate lambda", "holdfast http", "holdfast lambda"])
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The services behind one transport, registered with a server of their own."""
     folder = tmp_path_factory.mktemp("live")
+    kind, transport = request.param.split()
     with ExitStack() as stack:
         functions = stack.enter_context(LambdaServiceProcess(free_port()))
-        server = RestateServer(folder, functions.url)
+        server = KINDS[kind](folder, functions.url)
         server.command()  # skips when the binary is not installed
         stack.enter_context(pytest.MonkeyPatch.context()).setenv("LEDGER", str(folder / "ledger"))
         variables = {"LEDGER": str(folder / "ledger"), "PYTHONPATH": os.pathsep.join([str(ROOT / "sdk"), str(ROOT)])}
-        if request.param == "http":
+        if transport == "http":
             deployment = stack.enter_context(served_over_http(folder, variables))
         else:
             spec = FunctionSpec("live", str(ROOT), handler="tests.sdk.live_async.handler", environment=variables)
