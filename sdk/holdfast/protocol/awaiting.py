@@ -101,9 +101,7 @@ class Awaiting:
         try:
             for combinator, completions, signals, names, count in document:
                 children = _pop(stack, count)
-                stack.append(
-                    cls(tuple(completions), tuple(signals), tuple(names), children, Combinator(combinator))
-                )
+                stack.append(cls(tuple(completions), tuple(signals), tuple(names), children, Combinator(combinator)))
             (root,) = stack
         except (TypeError, ValueError) as error:
             raise ProtocolError(
@@ -166,9 +164,7 @@ def key_of(message: Notification) -> Key:
         case "name":
             return "n", message.name
         case _:
-            raise ProtocolError(
-                "a notification must carry a completion id, a signal index or a signal name, found none"
-            )
+            raise ProtocolError("a notification must carry a completion id, a signal index or a signal name, found none")
 
 
 def outcome_of(message: Notification) -> Outcome:
@@ -197,9 +193,7 @@ def _combine(combinator: Combinator, children: list[Outcome]) -> Outcome:
 
 def _decided(resolved: Sequence[Outcome], complete: bool, *, by: Outcome, otherwise: Outcome) -> Outcome:
     """One child with outcome `by` decides; else all must be there."""
-    if (
-        Outcome.UNDETERMINED in resolved
-    ):  # first, or a late decisive child would make a ready parent wait again
+    if Outcome.UNDETERMINED in resolved:  # first, or a late decisive child would make a ready parent wait again
         return Outcome.UNDETERMINED
     if by in resolved:
         return by
@@ -213,9 +207,7 @@ def _from_future(root: Future) -> Awaiting:
     while stack:
         future, depth, expanded = stack.pop()
         if depth > MAX_DEPTH:
-            raise ProtocolError(
-                f"the suspension nests more than {MAX_DEPTH} combinators; await results in smaller groups"
-            )
+            raise ProtocolError(f"the suspension nests more than {MAX_DEPTH} combinators; await results in smaller groups")
         if not expanded:
             stack.append((future, depth, True))
             stack.extend((child, depth + 1, False) for child in reversed(future.nested_futures))

@@ -31,9 +31,7 @@ class IdError(ProtocolError):
     """A text that is no identifier of the expected kind; `reason` is what the HTTP surfaces embed."""
 
     def __init__(self, reason: str, text: str, expected: str) -> None:
-        super().__init__(
-            f"{reason}: expected {expected}, found {text!r}; copy the id exactly as it was given"
-        )
+        super().__init__(f"{reason}: expected {expected}, found {text!r}; copy the id exactly as it was given")
         self.reason = reason
 
 
@@ -74,10 +72,7 @@ class InvocationId:
 
     def __post_init__(self) -> None:
         if len(self.raw) != INVOCATION_ID_BYTES:
-            raise ProtocolError(
-                f"an invocation id has {INVOCATION_ID_BYTES} bytes, found {len(self.raw)}; pass "
-                "the id of Start unchanged"
-            )
+            raise ProtocolError(f"an invocation id has {INVOCATION_ID_BYTES} bytes, found {len(self.raw)}; pass the id of Start unchanged")
         object.__setattr__(self, "partition_key", int.from_bytes(self.raw[:8], "big"))
         object.__setattr__(self, "_text", "")
 
@@ -228,9 +223,7 @@ def random_seed(raw: bytes) -> int:
 
 def awakeable_id(invocation: InvocationId, index: int) -> str:
     """The text id of the awakeable that waits on signal `index` of an invocation."""
-    return (
-        "sign_1" + base64.urlsafe_b64encode(invocation.raw + index.to_bytes(4, "big")).rstrip(b"=").decode()
-    )
+    return "sign_1" + base64.urlsafe_b64encode(invocation.raw + index.to_bytes(4, "big")).rstrip(b"=").decode()
 
 
 def parse_awakeable_id(text: str) -> AwakeableId:

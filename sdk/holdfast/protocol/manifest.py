@@ -17,9 +17,7 @@ from typing import Any, Final
 
 from holdfast.protocol.errors import ProtocolError
 
-MIN_MANIFEST_VERSION: Final = (
-    2  # v1 lacks what every supported SDK sends; official SDKs answer 415 to it alone
-)
+MIN_MANIFEST_VERSION: Final = 2  # v1 lacks what every supported SDK sends; official SDKs answer 415 to it alone
 MAX_MANIFEST_VERSION: Final = 4
 
 _SERVICE_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9._-]*")
@@ -219,9 +217,7 @@ def _service(document: Any) -> ServiceManifest:
     if not _SERVICE_NAME.fullmatch(name):
         raise _undecodable(f"service name '{name}' does not match {_SERVICE_NAME.pattern}")
     if name.lower().startswith("restate") or name.lower() == "openapi":
-        raise ManifestError(
-            f"cannot insert/modify service '{name}' as it contains a reserved name", restate_code="META0005"
-        )
+        raise ManifestError(f"cannot insert/modify service '{name}' as it contains a reserved name", restate_code="META0005")
     service_type = _enum(ServiceType, members.get("ty"), f"{where}: ty")
     options = _read(members, _OPTION_MEMBERS, where)
     handlers = tuple(_handler(item, name, service_type) for item in _array(members, "handlers", where))
@@ -240,9 +236,7 @@ def _handler(document: Any, service: str, service_type: ServiceType) -> HandlerM
     declared = members.get("ty")
     handler = HandlerManifest(
         name=name,
-        type=_handler_type(
-            service_type, None if declared is None else _enum(HandlerType, declared, f"{where}: ty")
-        ),
+        type=_handler_type(service_type, None if declared is None else _enum(HandlerType, declared, f"{where}: ty")),
         input=_rule(InputRule, members.get("input"), _INPUT_MEMBERS, f"{where}: input"),
         output=_rule(OutputRule, members.get("output"), _OUTPUT_MEMBERS, f"{where}: output"),
         **_read(members, _HANDLER_MEMBERS, where),
@@ -266,17 +260,13 @@ def _handler_type(service_type: ServiceType, declared: HandlerType | None) -> Ha
         case ServiceType.WORKFLOW, HandlerType.WORKFLOW:
             return HandlerType.WORKFLOW
     kind = "None" if declared is None else f"Some({_words(declared)})"
-    raise ManifestError(
-        f"invalid combination of service type and handler type '({_words(service_type)}, {kind})'"
-    )
+    raise ManifestError(f"invalid combination of service type and handler type '({_words(service_type)}, {kind})'")
 
 
 def _check_handler(handler: HandlerManifest, service: str) -> None:
     is_run = handler.type is HandlerType.WORKFLOW
     if handler.workflow_completion_retention_ms is not None and not is_run:
-        raise ManifestError(
-            f"{handler.name} sets the workflow_completion_retention, but it's not a WORKFLOW handler"
-        )
+        raise ManifestError(f"{handler.name} sets the workflow_completion_retention, but it's not a WORKFLOW handler")
     if handler.idempotency_retention_ms is not None and is_run:
         raise ManifestError(f"{handler.name} sets the idempotency_retention, but it's a WORKFLOW handler")
     for side, rule in (("input", handler.input), ("output", handler.output)):
@@ -284,8 +274,7 @@ def _check_handler(handler: HandlerManifest, service: str) -> None:
             continue
         if rule.content_type is not None and not _CONTENT_TYPE.fullmatch(rule.content_type):
             raise ManifestError(
-                f"the handler '{handler.name}' {side} content-type is not valid: "
-                f"expected type/subtype, found '{rule.content_type}'"
+                f"the handler '{handler.name}' {side} content-type is not valid: expected type/subtype, found '{rule.content_type}'"
             )
         if rule.json_schema is not None and not isinstance(rule.json_schema, dict | bool):
             raise ManifestError(
@@ -394,8 +383,7 @@ def _unique(names: list[str], what: str, where: str) -> None:
 
 def _undecodable(reason: str) -> ManifestError:
     return ManifestError(
-        f"received a bad response from the SDK that cannot be decoded: {reason}. Upgrade the SDK, "
-        "or correct the endpoint",
+        f"received a bad response from the SDK that cannot be decoded: {reason}. Upgrade the SDK, or correct the endpoint",
         code=500,
     )
 

@@ -241,8 +241,7 @@ def parse(type: int, body: bytes, *, version: int = 6) -> Message:
     message_class = CLASSES.get(type)
     if message_class is None:
         raise ProtocolError(
-            f"unknown message type 0x{type:04x}: expected an id of protocol version {version}; "
-            "use an SDK release that speaks this version"
+            f"unknown message type 0x{type:04x}: expected an id of protocol version {version}; use an SDK release that speaks this version"
         )
     try:
         message = message_class.FromString(body)
@@ -265,9 +264,7 @@ def _check_pieces(type: int, message: Message, version: int) -> None:
         _check_notification(type, message)
     elif isinstance(message, SetStateCommand):
         if not message.HasField("value"):
-            raise ProtocolError(
-                f"{_name(type)}: field value is missing; send an empty Value for empty content"
-            )
+            raise ProtocolError(f"{_name(type)}: field value is missing; send an empty Value for empty content")
     elif isinstance(message, Start):
         if message.known_entries == 0:
             raise ProtocolError(f"{_name(type)}: known_entries is 0, expected at least 1, the InputCommand")
@@ -288,10 +285,7 @@ def _check_notification(type: int, message: Notification) -> None:
 
 def _missing(type: int, message: Message, oneof: str) -> ProtocolError:
     members = ", ".join(field.name for field in message.DESCRIPTOR.oneofs_by_name[oneof].fields)
-    return ProtocolError(
-        f"{_name(type)}: expected one of {members}, found none; an empty message must be written, "
-        "its presence counts"
-    )
+    return ProtocolError(f"{_name(type)}: expected one of {members}, found none; an empty message must be written, its presence counts")
 
 
 def _name(type: int) -> str:

@@ -27,9 +27,7 @@ def parse_content_type(text: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def select_version(
-    minimum: int, maximum: int, ours: tuple[int, int] = (MIN_VERSION, MAX_VERSION)
-) -> int | None:
+def select_version(minimum: int, maximum: int, ours: tuple[int, int] = (MIN_VERSION, MAX_VERSION)) -> int | None:
     """The newest version both sides speak, from the range of a manifest; None when the ranges do not meet."""
     newest = min(maximum, ours[1])
     return newest if newest >= max(minimum, ours[0]) else None
