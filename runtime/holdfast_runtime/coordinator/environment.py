@@ -53,6 +53,7 @@ class Environment:
     deliver: Callable[[int, int, Sequence[tuple[int, Message]]], Awaitable[int]]
     shard_lost: Callable[[int, Shard], None]
     slots: Slots
+    owned_shards: Callable[[], int]  # how many share this process's limits, at least 1
 
     @property
     def shards(self) -> int:

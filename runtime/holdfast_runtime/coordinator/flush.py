@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from holdfast_runtime.engine import listing, model, recent
+from holdfast_runtime.engine import blob_ids, listing, model, recent
 from holdfast_runtime.engine.events import Forget
 from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.engine.payload import BlobRef
@@ -29,6 +30,8 @@ TICK_S: Final = 1.0
 LOG_MS: Final = 48 * 3600 * 1000  # how long the log may still be replayed onto a page: until then the store must not delete it
 TOMBSTONE_MS: Final = 7 * 24 * 3600 * 1000
 OVERSIZE: Final = 340_000  # bytes of an encoded page; a store item holds 350 KB with its keys
+OVERHEAD_BYTES: Final = 200  # of a page beside its document, in the same measure
+RECENTLY_S: Final = 10.0
 UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
 
 
@@ -36,7 +39,8 @@ class Flusher:
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
         self._dirty: dict[str, Page] = {}
-        self._bytes: dict[str, int] = {}  # encoded size of pages, as far as known
+        self._bytes: dict[str, int] = {}  # encoded size of the pages in memory, as far as known
+        self._total = 0
         self._vanished: deque[tuple[str, Page, int]] = deque()  # dropped before they were ever stored, with the batch that dropped them
         self._checkpoint = -1
 
@@ -47,15 +51,29 @@ class Flusher:
                 page.first = open_batch
                 page.first_at = now
                 self._dirty[page_id] = page
+                if page_id not in self._bytes:
+                    self._count(page_id, UNKNOWN_BYTES)
             if page.document is None and not page.stored:
                 self._vanished.append((page_id, page, open_batch))
 
     def loaded(self, page_id: str, size: int) -> None:
+        """A page was brought into memory; `size` encoded bytes."""
+        self._count(page_id, size)
+
+    def _count(self, page_id: str, size: int) -> None:
+        size += OVERHEAD_BYTES
+        self._total += size - self._bytes.get(page_id, 0)
         self._bytes[page_id] = size
+
+    def _drop(self, page_id: str) -> None:
+        """Forget a clean page."""
+        self._shard.pages.pop(page_id, None)
+        self._total -= self._bytes.pop(page_id, 0)
 
     def recovered(self) -> None:
         """Pages that recovery changed are dirty from the batch that changed them first."""
         for page_id, page in self._shard.pages.items():
+            self._count(page_id, UNKNOWN_BYTES)
             if page.first is not None:
                 self._dirty[page_id] = page
 
@@ -90,14 +108,16 @@ class Flusher:
 
     async def _flush_due(self) -> None:
         shard, settings = self._shard, self._shard.environment.settings
-        if shard.log_bytes > settings.log_limit_bytes:
+        share = shard.environment.owned_shards()
+        if shard.log_bytes > settings.log_limit_bytes // share:
             await self._flush_pages(list(self._dirty))
             await self.checkpoint()
             shard.log_bytes = 0
             return
-        excess = self._memory() - settings.memory_limit_bytes
+        excess = self._total - settings.memory_limit_bytes // share
         if excess > 0:  # the oldest, so that there is something to evict; all at once would stall what is going on
-            await self._flush_pages(self._oldest(excess + settings.memory_limit_bytes // 4))
+            await self._flush_pages(self._oldest(excess + settings.memory_limit_bytes // share // 4))
+            self.evict()
             return
         old = shard.environment.clock.monotonic() - settings.flush_after_s
         due = list(takewhile(lambda page_id: self._dirty[page_id].first_at <= old, self._dirty))
@@ -142,12 +162,13 @@ class Flusher:
         page.stored = True
         await shard.insist(lambda: shard.environment.store.pages.put(page_id, StoredPage(lsn, encoded), expires_at_ms=expires_at))
         shard.check()
-        self._bytes[page_id] = len(encoded) if encoded is not None else 0
+        if page_id in self._bytes:
+            self._count(page_id, len(encoded) if encoded is not None else 0)
         self._cleaned(page_id, page, lsn)
 
     async def _set_aside(self, page_id: str, lsn: int, encoded: bytes) -> bytes:
         """The rare page that outgrew an item (tens of thousands of results awaited at once) goes to a blob; the page refers to it."""
-        reference = BlobRef(f"page/{page_id}/{lsn}", len(encoded))
+        reference = BlobRef(blob_ids.of_page(page_id, lsn), len(encoded))
         await self._shard.insist(lambda: self._shard.environment.store.blobs.put(reference.id, encoded))
         return encode(reference)
 
@@ -163,8 +184,7 @@ class Flusher:
             return
         page.first = None
         if page.document is None and not model.is_own_page(page_id) and not self._shard.is_loading(page_id):
-            self._shard.pages.pop(page_id, None)
-            self._bytes.pop(page_id, None)
+            self._drop(page_id)
 
     async def checkpoint(self) -> None:
         """Nothing before it is needed by recovery any more."""
@@ -184,26 +204,18 @@ class Flusher:
             return
         self._checkpoint = checkpoint
 
-    def _memory(self) -> int:
-        return sum(self._bytes.get(page_id, UNKNOWN_BYTES) for page_id in self._shard.pages)
-
     def evict(self) -> None:
-        """Forget clean pages, least recently used first, until memory is within its limit. Never the shard's own or what is in use."""
+        """Forget clean pages until memory is well within its limit, those used lately last. Never the shard's own pages."""
         shard = self._shard
-        excess = self._memory() - shard.environment.settings.memory_limit_bytes * 3 // 4
-        if excess <= 0:
+        limit = shard.environment.settings.memory_limit_bytes // shard.environment.owned_shards()
+        if self._total <= limit:
             return
-        clean = [
-            (page.used, page_id)
-            for page_id, page in shard.pages.items()
-            if page.first is None and not model.is_own_page(page_id) and not shard.is_loading(page_id)
-        ]
-        clean.sort()
-        for _, page_id in clean:
-            if excess <= 0:
-                return
-            del shard.pages[page_id]
-            excess -= self._bytes.pop(page_id, UNKNOWN_BYTES)
+        for used_before in (shard.environment.clock.monotonic() - RECENTLY_S, math.inf):
+            for page_id, page in list(shard.pages.items()):  # oldest in memory first
+                if self._total <= limit * 3 // 4:
+                    return
+                if page.first is None and page.used < used_before and not model.is_own_page(page_id) and not shard.is_loading(page_id):
+                    self._drop(page_id)
 
     async def _forget(self) -> None:
         shard = self._shard
@@ -214,7 +226,7 @@ class Flusher:
             await shard.perform(Forget(), lazy=True)
         for page_id in [p for p, page in shard.pages.items() if page.document is None and page.first is None and model.is_own_page(p)]:
             if not _is_root(page_id):
-                del shard.pages[page_id]
+                self._drop(page_id)
 
 
 def _is_root(page_id: str) -> bool:

@@ -62,6 +62,7 @@ class Node:
             deliver=self._deliver,
             shard_lost=self._lost,
             slots=Slots(settings.max_attempts_in_flight),
+            owned_shards=lambda: max(1, len(self.shards)),
         )
         self._counter = 0
         self._tasks: set[asyncio.Task[Any]] = set()
