@@ -64,7 +64,7 @@ class Setup:
 
 
 @contextlib.contextmanager
-def set_up(transport: str, names: list[str], workers: int) -> Iterator[Setup]:
+def set_up(transport: str, names: list[str], workers: int, most_at_once: int) -> Iterator[Setup]:
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(processes.folder())
         watch: dict[str, list[int]] = {}
@@ -78,6 +78,7 @@ def set_up(transport: str, names: list[str], workers: int) -> Iterator[Setup]:
         elif transport == "lambda":
             service, function = stack.enter_context(processes.lambda_service()), processes.lambda_function("official")
             service.add(function)
+            processes.warm(service, function, most_at_once)
             watch["endpoint"] = [service._process.pid]
             lambda_url, deployment = service.url, {"arn": function.arn}
         kinds = {"holdfast": processes.OwnInProcess} if transport == "in-process" else processes.SERVERS
@@ -204,7 +205,7 @@ def main() -> None:
     options = parse_options()
     raw: list[dict[str, Any]] = []
     results: dict[tuple[str, int], dict[str, Summary]] = {}
-    with set_up(options.transport, options.servers, options.workers) as setup:
+    with set_up(options.transport, options.servers, options.workers, max(options.concurrency)) as setup:
         print(f"{options.transport}, {os.cpu_count()} cores, load average at the start {os.getloadavg()[0]:.1f}\n\n{HEAD}", flush=True)
         for name in options.only:
             for concurrency in options.concurrency:

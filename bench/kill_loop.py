@@ -74,6 +74,7 @@ class Coordinator:
             assert self.process is not None
             if self.process.returncode is not None or time.monotonic() - self.started_at > START_LIMIT_S:
                 raise RuntimeError(f"the coordinator did not start again; its log ends:\n{self.server.log.read_text()[-3000:]}")
+            await asyncio.sleep(0.05)
         self.report.slowest_start_s = max(self.report.slowest_start_s, time.monotonic() - self.started_at)
 
     async def kill(self) -> None:

@@ -7,6 +7,7 @@ answer (ours: SQLite WAL with synchronous=FULL; the official one: its defaults, 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -23,12 +24,16 @@ from tests.conformance import toolbox
 from tests.conformance.servers import HoldfastServer, RestateServer, Server, answers, free_port
 from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
 
+from bench.load import Load, measure
+
 ROOT: Final = toolbox.ROOT
 SERVICES: Final = ROOT / "bench" / "services"
 BIN: Final = Path(sys.executable).parent
 START_TIMEOUT_S: Final = 60.0
 LAMBDA_CONCURRENCY: Final = 64  # execution environments: a process of 40 MB each
 NOWHERE: Final = "http://127.0.0.1:9"
+MANIFEST: Final = "application/vnd.restate.endpointmanifest.v4+json"
+WARM_AT_ONCE: Final = 4
 
 
 class OfficialServer(RestateServer):
@@ -118,6 +123,17 @@ def lambda_function(module: str) -> FunctionSpec:
     return FunctionSpec(module, str(SERVICES), handler=f"{module}.app", concurrency=LAMBDA_CONCURRENCY, timeout_s=60)
 
 
+def warm(service: LambdaServiceProcess, function: FunctionSpec, count: int) -> None:
+    """Starts `count` environments, a few at a time: a function's initialisation may take 10 s at most, like Lambda's.
+
+    What they are asked for is a discovery. Many at once, because an environment that is idle is used first.
+    """
+    event = {"path": "/discover", "httpMethod": "GET", "headers": {"accept": MANIFEST}, "body": "", "isBase64Encoded": True}
+    path = f"/2015-03-31/functions/{function.name}/invocations"
+    for number in [*range(WARM_AT_ONCE, count, WARM_AT_ONCE), count]:
+        measure(Load(service.port, path, json.dumps(event), concurrency=number, limit=number, seconds=120))
+
+
 @contextlib.contextmanager
 def _process(command: list[str], where: Path, log: Path, url: str, variables: Mapping[str, str] | None = None) -> Iterator[int]:
     """Started, answering at `url`, killed at the end."""
@@ -160,4 +176,5 @@ __all__ = [
     "lambda_service",
     "pid_of",
     "server",
+    "warm",
 ]
