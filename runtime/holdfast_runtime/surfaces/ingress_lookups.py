@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from holdfast.protocol.ids import InvocationId, idempotent_id, workflow_run_id
 from holdfast_runtime.coordinator.front import Front, NotFound, NotReady, Outcome, Success
-from holdfast_runtime.surfaces.asgi import Receive, while_connected
 from holdfast_runtime.surfaces.ingress_paths import (
     BAD_AWAKEABLE_PATH,
     BAD_INVOCATION_PATH,
@@ -34,6 +33,7 @@ from holdfast_runtime.surfaces.ingress_replies import (
     ingress_error,
     outcome_reply,
 )
+from holdfast_runtime.surfaces.ingress_request import Request
 from holdfast_runtime.surfaces.ingress_routes import HandlerRoute, Routes
 
 Body = Callable[[], Awaitable[bytes]]
@@ -56,8 +56,9 @@ class Lookups:
         self._front = front
         self._routes = routes
 
-    async def answer(self, parts: list[bytes], method: str, body: Body, receive: Receive) -> Reply:
+    async def answer(self, parts: list[bytes], request: Request, body: Body) -> Reply:
         """`parts` are the raw path segments below `/restate/`. Raises Refused."""
+        method = request.method
         match parts:
             case [b"health"]:
                 only(method, "GET")
@@ -70,26 +71,26 @@ class Lookups:
                 return await self._awakeable(rest, method, body)
             case [b"attach" | b"output" as verb]:
                 only(method, "POST")
-                return await self._result(verb, self._from_body(await body()), receive)
+                return await self._result(verb, self._from_body(await body()), request)
             case [b"attach" | b"output" as verb, invocation_id]:
                 wanted = Wanted(invocation_id_of(invocation_id))
                 only(method, "GET")
-                return await self._result(verb, wanted, receive)
+                return await self._result(verb, wanted, request)
             case [b"invocation", *rest]:
                 wanted, operation = self._by_target(rest)
                 only(method, "GET")
-                return await self._result(operation, wanted, receive)
+                return await self._result(operation, wanted, request)
             case [b"workflow", *rest]:
                 wanted, operation = self._by_workflow(rest)
                 only(method, "GET")
-                return await self._result(operation, wanted, receive)
+                return await self._result(operation, wanted, request)
         raise Refused(404, "not found")
 
-    async def _result(self, operation: bytes, wanted: Wanted, receive: Receive) -> Reply:
+    async def _result(self, operation: bytes, wanted: Wanted, request: Request) -> Reply:
         text = str(wanted.invocation_id).encode()
         outcome: Outcome | NotReady | NotFound
         if operation == b"attach":
-            outcome = await while_connected(self._front.attach(wanted.invocation_id), receive)
+            outcome = await request.waiting(self._front.attach(wanted.invocation_id))
         else:
             outcome = await self._front.output(wanted.invocation_id)
         match outcome:

@@ -10,7 +10,6 @@ from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from holdfast.protocol.ids import AwakeableId, IdError, InvocationId, parse_awakeable_id
-from holdfast_runtime.surfaces.asgi import Scope
 from holdfast_runtime.surfaces.durations import parse_duration
 from holdfast_runtime.surfaces.ingress_replies import Refused
 
@@ -50,8 +49,7 @@ def idempotency_key_of(value: bytes) -> str:
         raise Refused(400, "bad header idempotency-key: expected ASCII characters only") from error
 
 
-def forwarded_headers(scope: Scope, query: bytes, headers: dict[bytes, bytes]) -> list[tuple[str, str]]:
-    path: bytes = scope.get("raw_path") or scope["path"].encode()
+def forwarded_headers(path: bytes, query: bytes, headers: dict[bytes, bytes]) -> list[tuple[str, str]]:
     shown = path + b"?" + query if query else path
     forwarded = [("x-restate-ingress-path", shown.decode("latin-1"))]
     name = b""

@@ -34,6 +34,19 @@ class Reply:
     body: bytes = b""
 
 
+def complete(reply: Reply, asked: Mapping[bytes, bytes]) -> Reply:
+    """With the headers every answer has; `asked`: those of the request."""
+    headers = reply.headers
+    if reply.status != 413 or reply.body[:1] == b"{":
+        headers = headers + CORS
+        origin = asked.get(b"origin")
+        if origin is not None:
+            headers.append((b"access-control-allow-origin", origin))
+    if reply.status in NO_BODY_STATUS:
+        return Reply(reply.status, headers)
+    return Reply(reply.status, [*headers, (b"content-length", b"%d" % len(reply.body))], reply.body)
+
+
 class Refused(Exception):
     """The ingress answers without an invocation."""
 
