@@ -30,7 +30,7 @@ TICK_S: Final = 1.0
 LOG_MS: Final = 48 * 3600 * 1000  # how long the log may still be replayed onto a page: until then the store must not delete it
 TOMBSTONE_MS: Final = 7 * 24 * 3600 * 1000
 OVERSIZE: Final = 340_000  # bytes of an encoded page; a store item holds 350 KB with its keys
-OVERHEAD_BYTES: Final = 200  # of a page beside its document, in the same measure
+OVERHEAD_BYTES: Final = 400  # of a page beside its document, in the same measure
 RECENTLY_S: Final = 10.0
 UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
 

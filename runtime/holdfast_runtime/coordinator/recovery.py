@@ -24,6 +24,7 @@ log = logging.getLogger("holdfast.recovery")
 
 READ_AHEAD: Final = 64
 LOAD_PAGES: Final = 500
+REDO_BATCHES: Final = 100
 SEAL: Final = b""
 TRIES: Final = 5
 T = TypeVar("T")
@@ -98,24 +99,31 @@ def _complete_batches(items: Sequence[LogItem]) -> list[tuple[int, bytes]]:
 
 async def _redo(record: ShardRecord, batches: list[tuple[int, bytes]], environment: Environment) -> dict[str, Page]:
     """The pages the log touches, with every batch applied that they do not contain yet."""
-    operations = [(lsn, list(decode_all(encoded))) for lsn, encoded in batches if encoded]
-    touched = list(dict.fromkeys(operation[0] for _, batch in operations for operation in batch))
-    pages = await _load(touched, environment)
-    for lsn, batch in operations:
-        changed: set[str] = set()
-        for operation in batch:
-            page = pages[operation[0]]
-            if page.lsn < lsn or operation[0] in changed:
-                changed.add(operation[0])
-                page.document = apply(page.document, operation)
-                page.lsn = lsn
-                if page.first is None:
-                    page.first = lsn
+    pages: dict[str, Page] = {}
+    for start in range(0, len(batches), REDO_BATCHES):  # some at a time: decoded, a log takes many times its size
+        operations = [(lsn, list(decode_all(encoded))) for lsn, encoded in batches[start : start + REDO_BATCHES] if encoded]
+        touched = dict.fromkeys(operation[0] for _, batch in operations for operation in batch)
+        pages |= await _load([page_id for page_id in touched if page_id not in pages], environment)
+        for lsn, batch in operations:
+            _apply(pages, lsn, batch)
     now = environment.clock.monotonic()
     for page in pages.values():
         page.stored = True  # whether the previous owner had flushed it is not known
         page.first_at = page.used = now
     return pages
+
+
+def _apply(pages: dict[str, Page], lsn: int, batch: list[list[Any]]) -> None:
+    """Apply one batch to the pages that do not contain it; a page contains all of a batch or nothing."""
+    changed: set[str] = set()
+    for operation in batch:
+        page = pages[operation[0]]
+        if page.lsn < lsn or operation[0] in changed:
+            changed.add(operation[0])
+            page.document = apply(page.document, operation)
+            page.lsn = lsn
+            if page.first is None:
+                page.first = lsn
 
 
 async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, Page]:
