@@ -1,4 +1,4 @@
-"""Serving an ASGI application from inside our event loop: uvicorn with httptools (http-api §1, §1.10).
+"""Listeners inside our event loop: the ingress by our own server, ASGI applications by uvicorn with httptools (http-api §1, §1.10).
 
 Rules: sockets are bound before serving, so that port 0 and an address in use show at once; signals belong
 to the application layer; closing stops accepting, gives requests in flight a few seconds, then drops them.
@@ -18,9 +18,9 @@ import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from holdfast_runtime.surfaces.asgi import App
+from holdfast_runtime.surfaces.http1_server import BACKLOG, DirectApp, Http1Server
 from holdfast_runtime.surfaces.server_http2 import PREFACE, Http2Protocol
 
-BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75  # above the 60 s idle timeout of AWS load balancers, so that they close first
 
 
@@ -109,11 +109,16 @@ class HttpServer:
         self._bound.close()
 
 
-async def serve(app: App, listener: Listener) -> HttpServer:
-    """Bind and start. Raises AddressUnavailable."""
-    server = HttpServer(app, bind(listener), grace_s=listener.grace_s)
+async def serve_on(app: App | DirectApp, bound: socket.socket, *, grace_s: float) -> HttpServer | Http1Server:
+    """Start. What can be asked directly is served by our own server, any other application by uvicorn."""
+    server = Http1Server(app, bound, grace_s=grace_s) if isinstance(app, DirectApp) else HttpServer(app, bound, grace_s=grace_s)
     await server.start()
     return server
+
+
+async def serve(app: App | DirectApp, listener: Listener) -> HttpServer | Http1Server:
+    """Bind and start. Raises AddressUnavailable."""
+    return await serve_on(app, bind(listener), grace_s=listener.grace_s)
 
 
 class DualProtocol(httptools_impl.HttpToolsProtocol):
@@ -151,4 +156,4 @@ def _all_status_lines() -> None:
 
 _all_status_lines()
 
-__all__: Sequence[Any] = ("AddressUnavailable", "HttpServer", "Listener", "bind", "serve")
+__all__: Sequence[Any] = ("AddressUnavailable", "HttpServer", "Listener", "bind", "serve", "serve_on")

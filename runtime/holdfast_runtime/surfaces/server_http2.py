@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote
 
 from h2.config import H2Configuration
@@ -25,7 +25,6 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
-from uvicorn.server import ServerState
 
 from holdfast_runtime.surfaces.asgi import App, Message, RawHeaders, Scope
 
@@ -39,12 +38,20 @@ WINDOW: Final = 1 << 20  # bytes a client may send ahead, per stream and in all
 _HOP_BY_HOP: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"})
 
 
+class Shared(Protocol):
+    """What a connection needs of its listener, ours or uvicorn's."""
+
+    connections: set[Any]
+    tasks: set[asyncio.Task[None]]
+    default_headers: RawHeaders
+
+
 class Http2Protocol(asyncio.Protocol):
     """Takes over a connection whose first bytes were the preface. `keep_alive_s`: idle connections are
     closed.
     """
 
-    def __init__(self, app: App, state: ServerState, keep_alive_s: float) -> None:
+    def __init__(self, app: App, state: Shared, keep_alive_s: float) -> None:
         self._app = app
         self._state = state
         self._keep_alive_s = keep_alive_s
@@ -66,7 +73,7 @@ class Http2Protocol(asyncio.Protocol):
         # uvloop has transports of its own class.
         transport = cast(asyncio.Transport, transport)
         self._transport = transport
-        self._state.connections.add(self)  # type: ignore[arg-type]  # it only calls `shutdown`
+        self._state.connections.add(self)
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(WINDOW)
         self.flush()
@@ -106,6 +113,17 @@ class Http2Protocol(asyncio.Protocol):
         """Called by the server when it stops: no new streams, the open ones may end."""
         self._closing = True
         self._close_if_done()
+
+    def expire(self) -> None:
+        """The grace is over: the application answers what is cancelled."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def tick(self, ticks: int) -> None:
+        """Once a second; idle connections have a timer of their own."""
 
     # ---- Streams
 
