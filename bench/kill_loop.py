@@ -73,7 +73,8 @@ class Coordinator:
         while not await asyncio.to_thread(answers, f"{self.server.ingress_url}/restate/health"):
             assert self.process is not None
             if self.process.returncode is not None or time.monotonic() - self.started_at > START_LIMIT_S:
-                raise RuntimeError(f"the coordinator did not start again; its log ends:\n{self.server.log.read_text()[-3000:]}")
+                tail = self.server.log.read_text()[-3000:]
+                raise RuntimeError(f"the coordinator did not start again (exit status {self.process.returncode}); its log ends:\n{tail}")
             await asyncio.sleep(0.05)
         self.report.slowest_start_s = max(self.report.slowest_start_s, time.monotonic() - self.started_at)
 

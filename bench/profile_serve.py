@@ -1,6 +1,7 @@
 """Where the coordinator's CPU goes: `holdfast serve` with its stacks sampled by CPU time, not by the clock.
 
     .venv/bin/python -m bench.profile_serve <out file> serve --store /tmp/p.sqlite --ingress 127.0.0.1:8080 ...
+    .venv/bin/python -m bench.profile_serve <out file> in-process <store> <ingress port> <admin port>
     .venv/bin/python -m bench.profile_serve --show <out file> [rows]
 
 Rules
@@ -84,6 +85,20 @@ def show(path: Path, rows: int) -> None:
             print(f"{100 * seconds / process:5.1f}  {name}")
 
 
+def _run_command(arguments: list[str]) -> None:
+    from holdfast_runtime.app.cli import app
+
+    app(arguments, standalone_mode=False)
+
+
+def _run_in_process(arguments: list[str]) -> None:
+    import uvloop
+
+    from bench import in_process
+
+    uvloop.run(in_process.run(Path(arguments[0]), int(arguments[1]), int(arguments[2])))
+
+
 def main() -> None:
     if sys.argv[1] == "--show":
         show(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 40)
@@ -92,10 +107,11 @@ def main() -> None:
     signal.signal(signal.SIGPROF, sampler.sample)
     signal.signal(signal.SIGUSR1, sampler.begin)
     signal.signal(signal.SIGUSR2, sampler.end)
-    from holdfast_runtime.app.cli import app
-
     try:
-        app(sys.argv[2:], standalone_mode=False)
+        if sys.argv[2] == "in-process":
+            _run_in_process(sys.argv[3:])
+        else:
+            _run_command(sys.argv[2:])
     finally:
         stacks = [[";".join(stack), seconds] for stack, seconds in sampler.stacks.items()]
         out.write_text(json.dumps({"process_s": sampler.process, "loop_s": sampler.thread, "stacks": stacks}))

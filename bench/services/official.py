@@ -17,7 +17,7 @@ async def noop(_ctx: Context) -> str:
     return "done"
 
 
-def _one() -> int:
+async def _one() -> int:
     return 1
 
 
