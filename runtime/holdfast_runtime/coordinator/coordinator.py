@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from holdfast.protocol import ids
 from holdfast.protocol.ids import InvocationId
-from holdfast_runtime.coordinator import requests
+from holdfast_runtime.coordinator import requests, scans
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.front import (
     Accepted,
@@ -23,6 +23,8 @@ from holdfast_runtime.coordinator.front import (
     Outcome,
     RegisterDeployment,
     Registered,
+    Scan,
+    Scanned,
     Success,
     Target,
 )
@@ -38,6 +40,7 @@ from holdfast_runtime.ports.store import StoreUnavailable
 log = logging.getLogger("holdfast.coordinator")
 
 _UNREACHABLE: Final = "the owner of this invocation could not be reached"
+_SCANNED_TOGETHER: Final = 8  # shards: few enough that their rows stay within a small multiple of the limit
 _DONE: Final = {
     Operated.APPLIED: Done.APPLIED,
     Operated.ACCEPTED: Done.ACCEPTED,
@@ -200,6 +203,20 @@ class Coordinator:
         reply = await self._ask(invocation_id, {"ask": "describe", "id": str(invocation_id)})
         row: Mapping[str, Any] | None = reply["row"]
         return row
+
+    async def scan(self, scan: Scan) -> Scanned:
+        rows: list[Sequence[Any]] = []
+        wheres = scans.spread(scan.where, self._node.store.shards)
+        for start in range(0, len(wheres), _SCANNED_TOGETHER):
+            request = {"ask": "scan", "source": scan.source, "columns": list(scan.columns), "limit": scan.limit - len(rows)}
+            some = wheres[start : start + _SCANNED_TOGETHER]
+            replies = await asyncio.gather(*(self._ask_shard(shard, {**request, "where": where}) for shard, where in some))
+            for reply in replies:
+                rows += reply["rows"]
+            more = next((reply["more"] for reply in replies if reply["more"]), None)
+            if more is not None or len(rows) > scan.limit:
+                return Scanned(rows[: scan.limit], more or "rows")
+        return Scanned(rows)
 
     async def state(self, service: str, key: str) -> Mapping[str, bytes]:
         shard = model.shard_of_key(ids.keyed_partition_key(key), self._node.store.shards)

@@ -137,6 +137,27 @@ class InvocationFilter:
     limit: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Rows for SQL introspection. source: "invocations", "journal", "inbox", "locks", "state" or "promises"; their columns are in `scans`.
+
+    where: column -> the values it may have; a row passes when every column named has one of its values. limit: rows.
+    """
+
+    source: str
+    columns: Sequence[str]
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    limit: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """One list per row, in the order of the columns. more: None when this is all, else the limit that was reached, "rows" or "bytes"."""
+
+    rows: Sequence[Sequence[Any]]
+    more: str | None = None
+
+
 class Front(Protocol):
     """Methods raise CoordinatorUnavailable when the owner of the shard cannot be reached within 30 s."""
 
@@ -181,6 +202,10 @@ class Front(Protocol):
 
     async def describe(self, invocation_id: InvocationId) -> Mapping[str, Any] | None:
         """One `sys_invocation` row plus "journal": a list of `sys_journal`-like rows. None: unknown."""
+        ...
+
+    async def scan(self, scan: Scan) -> Scanned:
+        """Rows in no order, from every shard that may have some."""
         ...
 
     async def state(self, service: str, key: str) -> Mapping[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdfast_runtime.coordinator import requests, views
+from holdfast_runtime.coordinator import requests, scans, views
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.shard import Fenced, Shard
 from holdfast_runtime.engine import model, state_edit
@@ -30,6 +30,8 @@ async def serve(shard: Shard, request: Request) -> Reply:
             return {"applied": applied}
         case "list":
             return {"rows": await views.rows(shard, request["where"])}
+        case "scan":
+            return await scans.scan(shard, request["source"], request["columns"], request["where"], request["limit"])
         case "describe":
             return {"row": await views.describe(shard, request["id"])}
         case "edit":

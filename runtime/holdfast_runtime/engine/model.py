@@ -117,6 +117,10 @@ def finished_page(shard: int, bucket: int, number: int) -> str:
     return f"A/{shard}/{bucket}/{number}"
 
 
+def keys_page(shard: int, number: int) -> str:
+    return f"L/{shard}/{number}"
+
+
 def is_own_page(page_id: str) -> bool:
     """Pages of the shard itself: kept in memory as long as the shard is owned."""
     return page_id.startswith("X/")
@@ -149,7 +153,7 @@ RETENTION: Final = "cr"  # ms the result is kept; 0 = not retained
 JOURNAL_RETENTION: Final = "jr"
 IDEMPOTENCY_KEY: Final = "ik"
 REQUEST: Final = "rq"  # id of the request that created it: a repeated request is not a second one
-SOURCE: Final = "sr"  # [] from outside, or [invocation, service, handler] of the caller
+SOURCE: Final = "sr"  # [] from outside, or [invocation, service, handler, key] of the caller
 RESULT: Final = "rs"  # ["v", payload] | ["f", code, message, metadata]
 COMPLETED_AT: Final = "ct"
 EXPIRES_AT: Final = "x"
@@ -166,6 +170,7 @@ STATE_BYTES: Final = "sb"
 SPILLED: Final = "sx"  # {name: size}: values in state pages
 PROMISES: Final = "p"  # {name: ["l", {n: [invocation, completion id, type]}] | result}
 PROMISES_SPILLED: Final = "px"  # {name: 1}
+KEY_LISTED: Final = "nk"  # number of the page that lists the key while it has state or promises (key_listing.py)
 
 
 @lru_cache(maxsize=8192)

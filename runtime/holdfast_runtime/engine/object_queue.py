@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast_runtime.engine import lifecycle, model, state_edit
+from holdfast_runtime.engine import key_listing, lifecycle, model, state_edit
 from holdfast_runtime.engine.effects import StartAttempt
 from holdfast_runtime.engine.lifecycle import Change
 from holdfast_runtime.engine.model import Document
@@ -105,6 +105,7 @@ def drop_key(tx: Transaction, service: str, key: str) -> None:
     for extra in spilled:
         tx.overwritten(extra)
         tx.drop(extra)
+    key_listing.leave(tx, service, key, document)
     tx.drop(page_id)
 
 

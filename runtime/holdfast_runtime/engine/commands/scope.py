@@ -46,7 +46,7 @@ class Scope:
 
     @property
     def source(self) -> list[Any]:
-        return [self.invocation, self.service, self.handler]
+        return [self.invocation, self.service, self.handler, self.key]
 
     def require_state(self, *, write: bool) -> tuple[str, str]:
         """(service, key) of the state this handler may use."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import model, object_queue
+from holdfast_runtime.engine import key_listing, model, object_queue
 from holdfast_runtime.engine.commands.scope import Scope, Violation, content
 from holdfast_runtime.engine.events import ReceivedFrame
 from holdfast_runtime.engine.model import Document
@@ -94,6 +94,7 @@ def read_all(tx: Transaction, service: str, key: str, *, limit: int | None = Non
 def write(tx: Transaction, service: str, key: str, name: str, value: Payload) -> None:
     page_id = model.key_page(service, key)
     document = object_queue.key_document(tx, page_id)
+    key_listing.entered(tx, service, key, document)
     size = _stored(name, value)
     old = document[model.STATE].get(name)
     fill = document[model.STATE_BYTES] - (_stored(name, old) if old is not None else 0)
@@ -129,6 +130,7 @@ def _remove(tx: Transaction, service: str, key: str, document: Document, name: s
         extra = model.state_page(service, key, name)
         tx.overwritten(extra)
         tx.drop(extra)
+    key_listing.emptied(tx, service, key, document)
 
 
 def _values(tx: Transaction, service: str, key: str, names: list[str]) -> Iterator[tuple[str, Payload]]:

@@ -1,0 +1,377 @@
+"""Rows for SQL introspection: one shard's part of one table, as data.
+
+Rules: what the packed indexes know is read from them alone; an invocation's own pages are read only for rows that pass every filter the
+index can judge, and never enter the shard's memory; the loop gets a turn after every few pages; what a scan holds is bounded in rows and
+bytes, and says so when there is more. Columns have the names of http-api §4.3; `raw_status` is the status as the engine has it, and the
+sources `journal`, `state` and `promises` give stored bytes, which the reader decodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.protocol import ids
+from holdfast_runtime.coordinator import invocation_columns as columns_of
+from holdfast_runtime.coordinator.invocation_columns import Invocation
+from holdfast_runtime.coordinator.pages import document_of
+from holdfast_runtime.engine import journal, model
+from holdfast_runtime.engine.commands import promise, state
+from holdfast_runtime.engine.commands.promise import LISTENING
+from holdfast_runtime.engine.model import Document
+from holdfast_runtime.engine.payload import BlobRef, Entry, entry_size, entry_type, materialize, size_of
+
+if TYPE_CHECKING:
+    from holdfast_runtime.coordinator.shard import Shard
+
+Row = list[Any]
+Where = Mapping[str, Sequence[str]]  # column -> the values it may have
+Reply = dict[str, Any]
+
+INDEX_PAGES: Final = 8  # of 256 rows: about a millisecond of work between two turns of the loop
+PAGES: Final = 128  # invocations' pages read together
+MAX_BYTES: Final = 32 * 1024 * 1024  # of journal entries, state or promises in one answer
+ROWS, BYTES = "rows", "bytes"  # why an answer is not all there is
+
+
+class _Full(Exception):
+    """The answer has reached a limit."""
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+
+class _Found:
+    """Collects rows until there are `limit` of them or MAX_BYTES of content."""
+
+    def __init__(self, limit: int) -> None:
+        self.rows: list[Row] = []
+        self._limit = limit
+        self._bytes = 0
+
+    def add(self, row: Row) -> None:
+        if len(self.rows) >= self._limit:
+            raise _Full(ROWS)
+        self.rows.append(row)
+
+    def weigh(self, size: int) -> None:
+        """Before content is read: may it be?"""
+        self._bytes += size
+        if self._bytes > MAX_BYTES:
+            raise _Full(BYTES)
+
+
+async def scan(shard: Shard, source: str, columns: Sequence[str], where: Where, limit: int) -> Reply:
+    """{"rows": one list per row in the order of `columns`, "more": None | "rows" | "bytes"}: why it is not all, if it is not."""
+    found = _Found(limit)
+    more = None
+    try:
+        await _SOURCES[source](shard, columns, where, found)
+    except _Full as full:
+        more = full.limit
+    await shard.until_durable(shard.barrier())
+    shard.check_lease()
+    return {"rows": found.rows, "more": more}
+
+
+def spread(where: Where, shards: int) -> list[tuple[int, dict[str, list[str]]]]:
+    """Which shards may have rows, each with the filter it is to apply: those of the ids or keys that are named, else all."""
+    plain = {name: list(values) for name, values in where.items()}
+    for name in ("id", "invocation_id", "service_key", "target_service_key"):
+        if name in plain:
+            parts: dict[int, list[str]] = {}
+            for value in plain[name]:
+                shard = model.shard_of_key(ids.keyed_partition_key(value), shards) if "key" in name else model.shard_of(value, shards)
+                parts.setdefault(shard, []).append(value)
+            return [(shard, {**plain, name: values}) for shard, values in sorted(parts.items())]
+    return [(shard, plain) for shard in range(shards)]
+
+
+# ---- Reading
+
+
+async def peek(shard: Shard, page_ids: Iterable[str]) -> dict[str, Document | None]:
+    """Documents as they stand, without bringing them into memory: a scan must not drive out what is in use.
+
+    A page that is not in memory is clean, so the store has it as it is.
+    """
+    wanted = list(page_ids)
+    missing = [page_id for page_id in wanted if page_id not in shard.pages]
+    read: dict[str, Document | None] = {}
+    for start in range(0, len(missing), PAGES):
+        chunk = missing[start : start + PAGES]
+        stored = await shard.insist(lambda chunk=chunk: shard.environment.store.pages.get(chunk))  # type: ignore[misc]
+        for page_id, page in stored.items():
+            read[page_id] = await document_of(page, lambda blob_id: _blob(shard, blob_id))
+        await asyncio.sleep(0)
+    shard.check()
+    return {page_id: shard.pages[page_id].document if page_id in shard.pages else read.get(page_id) for page_id in wanted}
+
+
+async def _blob(shard: Shard, blob_id: str) -> bytes:
+    content: bytes = await shard.insist(lambda: shard.environment.store.blobs.get(blob_id))
+    return content
+
+
+async def _bytes_of(shard: Shard, stored: Any) -> bytes:
+    """Content of a payload or a journal entry."""
+    chunks = [stored] if isinstance(stored, BlobRef) else stored if isinstance(stored, list) else []
+    contents = {chunk.id: await _blob(shard, chunk.id) for chunk in chunks if isinstance(chunk, BlobRef)}
+    return materialize(stored, contents)
+
+
+async def _index_pages(shard: Shard, page_ids: list[str]) -> AsyncIterator[Document]:
+    for start in range(0, len(page_ids), INDEX_PAGES):
+        documents = await peek(shard, page_ids[start : start + INDEX_PAGES])
+        for document in documents.values():
+            if document:
+                yield document
+        await asyncio.sleep(0)
+
+
+async def _listed(shard: Shard) -> AsyncIterator[list[Invocation]]:
+    """Every invocation, page by page. One that ends meanwhile may come twice, live and finished, and is never left out."""
+    now = shard.environment.clock.now_ms()
+    index = shard.pages[model.listing_index(shard.number)]
+    live = [model.live_page(shard.number, number) for number in (index.document or {}).get("p", {})]
+    async for document in _index_pages(shard, live):
+        yield [Invocation(shard, invocation, row) for invocation, row in document.items()]
+    finished: list[str] = []
+    for bucket, (last, _) in (index.document or {}).get("a", {}).items():  # read only now: what ended meanwhile is in it
+        finished += [model.finished_page(shard.number, bucket, number) for number in range(last + 1)]
+    async for document in _index_pages(shard, finished):
+        yield [Invocation(shard, invocation, row) for invocation, row in document.items() if row["x"] > now]
+
+
+async def _invocations(shard: Shard, where: Where, needed: Callable[[Invocation], bool]) -> AsyncIterator[list[Invocation]]:
+    """Those that pass `where`, in batches; with their own page when `needed` says so."""
+    if "id" in where:
+        async for batch in _named(shard, where["id"]):
+            yield [found for found in batch if _passes(found, where)]
+        return
+    first = {name: allowed for name, allowed in where.items() if name in columns_of.INDEXED}
+    seen: set[str] = set()
+    async for batch in _listed(shard):
+        batch = [found for found in batch if _passes(found, first) and columns_of.may_have_status(found, where)]
+        batch = await _with_pages(shard, batch, needed)
+        batch = [found for found in batch if found.id not in seen and _passes(found, where)]
+        seen.update(found.id for found in batch)
+        yield batch
+
+
+async def _named(shard: Shard, ids: Sequence[str]) -> AsyncIterator[list[Invocation]]:
+    now = shard.environment.clock.now_ms()
+    for start in range(0, len(ids), PAGES):
+        chunk = ids[start : start + PAGES]
+        documents = await peek(shard, [model.invocation_page(invocation) for invocation in chunk])
+        batch = []
+        for invocation in chunk:
+            document = documents[model.invocation_page(invocation)]
+            if document is not None and (document.get(model.EXPIRES_AT) or now + 1) > now:
+                batch.append(Invocation(shard, invocation, columns_of.index_row(document), document))
+        yield batch
+
+
+async def _with_pages(shard: Shard, batch: list[Invocation], needed: Callable[[Invocation], bool]) -> list[Invocation]:
+    """Without those whose page is gone: they ended and left nothing while we were looking."""
+    wanted = {model.invocation_page(found.id): found for found in batch if needed(found)}
+    if not wanted:
+        return batch
+    documents = await peek(shard, wanted)
+    gone: set[str] = set()
+    for page_id, found in wanted.items():
+        document = documents[page_id]
+        if document is None:
+            gone.add(found.id)
+            continue
+        found.document = document
+        found.row = columns_of.index_row(document)
+    return [found for found in batch if found.id not in gone]
+
+
+def _passes(found: Invocation, where: Where) -> bool:
+    return all(columns_of.value(found, name) in allowed for name, allowed in where.items())
+
+
+# ---- Sources
+
+
+async def _scan_invocations(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+    needed = columns_of.page_needed({*columns, *where})
+    functions = [columns_of.FUNCTIONS[name] for name in columns]
+    async for batch in _invocations(shard, where, needed):
+        if "journal_commands_size" in columns:
+            await _with_journals(shard, batch)
+        for invocation in batch:
+            found.add([function(invocation) for function in functions])
+
+
+async def _with_journals(shard: Shard, batch: list[Invocation]) -> None:
+    for invocation in batch:
+        assert invocation.document is not None
+        page_ids = journal.page_ids(invocation.id, invocation.document)
+        if page_ids:
+            invocation.further = [document or {} for document in (await peek(shard, page_ids)).values()]
+
+
+async def _scan_journal(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+    """Columns: id, index, type (number of the frame), raw (its body), raw_length, appended_at where it is known."""
+    async for batch in _invocations(shard, where, lambda _: True):
+        for invocation in batch:
+            await _with_journals(shard, [invocation])
+            for index, entry in invocation.entries():
+                found.add([await _journal_column(shard, invocation, index, entry, name, found) for name in columns])
+            await asyncio.sleep(0)
+
+
+async def _journal_column(shard: Shard, invocation: Invocation, index: int, entry: Entry, name: str, found: _Found) -> Any:
+    document = invocation.document
+    assert document is not None
+    match name:
+        case "id":
+            return invocation.id
+        case "index":
+            return index
+        case "type":
+            return entry_type(entry)
+        case "raw":
+            found.weigh(entry_size(entry))
+            return (await _bytes_of(shard, entry))[8:]
+        case "raw_length":
+            return entry_size(entry) - 8
+        case "appended_at":
+            last = index == document[model.LENGTH] - 1
+            return document[model.CREATED_AT] if index == 0 else document.get(model.APPENDED_AT) if last else None
+    raise AssertionError(f"unknown column {name!r} of a journal")
+
+
+async def _scan_inbox(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+    """Columns: service_name, service_key, id, sequence_number, created_at."""
+    places: dict[tuple[str, str], dict[str, int]] = {}
+    wanted = {**_of_key(where), "raw_status": ["inboxed"]}
+    async for batch in _invocations(shard, wanted, lambda _: False):
+        for invocation in batch:
+            service, _, key, _ = invocation.row["t"]
+            if "sequence_number" in columns and (service, key) not in places:
+                places[service, key] = await _places(shard, service, key)
+            values = {
+                "service_name": service,
+                "service_key": key,
+                "id": invocation.id,
+                "sequence_number": places.get((service, key), {}).get(invocation.id),
+                "created_at": invocation.row["c"],
+            }
+            found.add([values[name] for name in columns])
+
+
+async def _places(shard: Shard, service: str, key: str) -> dict[str, int]:
+    """invocation -> its number in the queue of the key."""
+    page_id = model.key_page(service, key)
+    document = (await peek(shard, [page_id]))[page_id] or {}
+    waiting = dict(document.get(model.QUEUE, {}))
+    head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
+    numbers = range(head // model.QUEUE_PAGE, tail // model.QUEUE_PAGE + 1)
+    for page in (await peek(shard, [model.queue_page(service, key, number) for number in numbers])).values():
+        waiting |= page or {}
+    return {entry: number for number, entry in waiting.items() if isinstance(entry, str)}
+
+
+async def _scan_locks(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+    """Columns: service_name, service_key, invocation_id. Whatever exclusive invocation has started and not ended holds its key."""
+    wanted = {**_of_key(where), "raw_status": ["invoked", "suspended", "paused"], "kind": ["exclusive"]}
+    async for batch in _invocations(shard, wanted, lambda _: False):
+        for invocation in batch:
+            service, _, key, _ = invocation.row["t"]
+            values = {"service_name": service, "service_key": key, "invocation_id": invocation.id}
+            found.add([values[name] for name in columns])
+
+
+def _of_key(where: Where) -> dict[str, Sequence[str]]:
+    names = {"service_name": "target_service_name", "service_key": "target_service_key", "id": "id", "invocation_id": "id"}
+    return {names[name]: allowed for name, allowed in where.items()}
+
+
+async def _scan_state(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+    """Columns: service_name, service_key, key, value, value_length."""
+    async for service, key, document in _keys(shard, where):
+        sizes = {name: size_of(value) for name, value in document[model.STATE].items()} | document[model.SPILLED]
+        names = [name for name in sorted(sizes) if "key" not in where or name in where["key"]]
+        spilled = [model.state_page(service, key, name) for name in names if name in document[model.SPILLED]] if "value" in columns else []
+        pages = await peek(shard, spilled)
+        for name in names:
+            value = document[model.STATE].get(name)
+            if value is None and "value" in columns:
+                value = (pages.get(model.state_page(service, key, name)) or {}).get(state.VALUE)
+                if value is None:
+                    continue  # cleared while we were looking
+            if "value" in columns:
+                found.weigh(size_of(value))
+                value = await _bytes_of(shard, value)
+            values = {"service_name": service, "service_key": key, "key": name, "value": value, "value_length": sizes[name]}
+            found.add([values[column] for column in columns])
+
+
+async def _scan_promises(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+    """Columns: service_name, service_key, key, completed, completion_success_value, completion_failure."""
+    async for service, key, document in _keys(shard, where):
+        names = sorted(name for name in [*document[model.PROMISES], *document[model.PROMISES_SPILLED]])
+        pages = await peek(shard, [model.promise_page(service, key, name) for name in document[model.PROMISES_SPILLED]])
+        for name in names:
+            result = document[model.PROMISES].get(name)
+            if result is None:
+                result = (pages.get(model.promise_page(service, key, name)) or {}).get(promise.VALUE)
+            if result is None or ("key" in where and name not in where["key"]):
+                continue
+            value = None
+            if result[0] == "v" and "completion_success_value" in columns:
+                found.weigh(size_of(result[1]))
+                value = await _bytes_of(shard, result[1])
+            values = {
+                "service_name": service,
+                "service_key": key,
+                "key": name,
+                "completed": result[0] != LISTENING,
+                "completion_success_value": value,
+                "completion_failure": f"[{result[1]}] {result[2]}" if result[0] == "f" else None,
+            }
+            found.add([values[column] for column in columns])
+
+
+async def _keys(shard: Shard, where: Where) -> AsyncIterator[tuple[str, str, Document]]:
+    """(service, key, page) of the keys that may pass `where`; only those with state or promises have to be found."""
+    if "service_name" in where and "service_key" in where:
+        pairs = [(service, key) for service in where["service_name"] for key in where["service_key"]]
+        async for found in _existing(shard, pairs):
+            yield found
+        return
+    index = shard.pages[model.listing_index(shard.number)].document or {}
+    listed = [model.keys_page(shard.number, number) for number in index.get("kp", {})]
+    async for document in _index_pages(shard, listed):
+        services = where.get("service_name", list(document))
+        pairs = [(service, key) for service in services for key in document.get(service, ())]
+        pairs = [(service, key) for service, key in pairs if key in where.get("service_key", [key])]
+        async for found in _existing(shard, pairs):
+            yield found
+
+
+async def _existing(shard: Shard, pairs: list[tuple[str, str]]) -> AsyncIterator[tuple[str, str, Document]]:
+    for start in range(0, len(pairs), PAGES):
+        chunk = pairs[start : start + PAGES]
+        documents = await peek(shard, [model.key_page(service, key) for service, key in chunk])
+        for service, key in chunk:
+            document = documents[model.key_page(service, key)]
+            if document is not None:
+                yield service, key, document
+        await asyncio.sleep(0)
+
+
+_SOURCES: Final[Mapping[str, Callable[[Shard, Sequence[str], Where, _Found], Coroutine[Any, Any, None]]]] = {
+    "invocations": _scan_invocations,
+    "journal": _scan_journal,
+    "inbox": _scan_inbox,
+    "locks": _scan_locks,
+    "state": _scan_state,
+    "promises": _scan_promises,
+}
