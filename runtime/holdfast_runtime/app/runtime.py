@@ -27,9 +27,8 @@ from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
-from holdfast_runtime.surfaces.asgi import App
 from holdfast_runtime.surfaces.ingress import Ingress
-from holdfast_runtime.surfaces.server import HttpServer, Listener, bind
+from holdfast_runtime.surfaces.server import Listener, Server, bind, serve_on
 
 log = logging.getLogger("holdfast.runtime")
 
@@ -57,8 +56,8 @@ class Runtime:
     def __init__(self, config: RuntimeConfig) -> None:
         self._config = config
         self._started = AsyncExitStack()  # what to end, last started first
-        self._ingress: HttpServer
-        self._admin: HttpServer
+        self._ingress: Server
+        self._admin: Server
         self.clock = SystemClock()
         self.endpoints = Endpoints(self.clock)
         self.deployments: Deployments
@@ -100,8 +99,8 @@ class Runtime:
         await self.node.start()
         await self.node.until_ready(timeout_s=READY_TIMEOUT_S)
         self._started.push_async_callback(self._close_surfaces)
-        self._ingress = await self._serve(Ingress(self.coordinator), ingress)
-        self._admin = await self._serve(admin_app(self.coordinator, AdminSettings(ingress_url=self._ingress.url)), admin)
+        self._ingress = await serve_on(Ingress(self.coordinator), ingress, grace_s=GRACE_S)
+        self._admin = await serve_on(admin_app(self.coordinator, AdminSettings(ingress_url=self._ingress.url)), admin, grace_s=GRACE_S)
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
         _calm_garbage_collector()
@@ -122,11 +121,6 @@ class Runtime:
         bound = bind(wanted) if isinstance(wanted, Listener) else wanted
         self._started.callback(bound.close)
         return bound
-
-    async def _serve(self, app: App, bound: socket.socket) -> HttpServer:
-        server = HttpServer(app, bound, grace_s=GRACE_S)
-        await server.start()
-        return server
 
     async def _close_surfaces(self) -> None:
         """Both at once: each gives its requests in flight the grace."""

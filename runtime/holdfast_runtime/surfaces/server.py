@@ -109,14 +109,17 @@ class HttpServer:
         self._bound.close()
 
 
-async def serve_on(app: App | DirectApp, bound: socket.socket, *, grace_s: float) -> HttpServer | Http1Server:
+Server = HttpServer | Http1Server
+
+
+async def serve_on(app: App | DirectApp, bound: socket.socket, *, grace_s: float) -> Server:
     """Start. What can be asked directly is served by our own server, any other application by uvicorn."""
     server = Http1Server(app, bound, grace_s=grace_s) if isinstance(app, DirectApp) else HttpServer(app, bound, grace_s=grace_s)
     await server.start()
     return server
 
 
-async def serve(app: App | DirectApp, listener: Listener) -> HttpServer | Http1Server:
+async def serve(app: App | DirectApp, listener: Listener) -> Server:
     """Bind and start. Raises AddressUnavailable."""
     return await serve_on(app, bind(listener), grace_s=listener.grace_s)
 
@@ -156,4 +159,4 @@ def _all_status_lines() -> None:
 
 _all_status_lines()
 
-__all__: Sequence[Any] = ("AddressUnavailable", "HttpServer", "Listener", "bind", "serve", "serve_on")
+__all__: Sequence[Any] = ("AddressUnavailable", "HttpServer", "Listener", "Server", "bind", "serve", "serve_on")
