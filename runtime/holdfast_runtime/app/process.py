@@ -68,8 +68,12 @@ async def _start(runtime: Runtime, handlers: Mapping[str, Handle] | None) -> Non
         await runtime.start(handlers)
     except (AddressUnavailable, StoreBroken, StoreUnavailable, RegistrationError) as error:
         raise CliError(str(error)) from error
-    except TimeoutError as error:
+    except TimeoutError as error:  # an OSError, too, so it comes first
         raise CliError("the store did not let this process take a shard within a minute; see the log, then start again") from error
+    except OSError as error:
+        raise CliError(
+            f"the store cannot be opened ({error.strerror or error}); free some space, or choose another path with --store"
+        ) from error
     except ValueError as error:  # a registry document of a newer version
         raise CliError(f"the store cannot be used: {error}") from error
 

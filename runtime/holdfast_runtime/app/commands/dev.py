@@ -64,7 +64,7 @@ def dev(
 
 def _bound(addresses: list[tuple[str, int]]) -> list[socket.socket]:
     """Listening already, so that early callers wait instead of being refused."""
-    from holdfast_runtime.surfaces.server import BACKLOG, AddressUnavailable, Listener, bind
+    from holdfast_runtime.surfaces.server import AddressUnavailable, Listener, bind
 
     sockets = []
     for host, port in addresses:
@@ -72,7 +72,7 @@ def _bound(addresses: list[tuple[str, int]]) -> list[socket.socket]:
             sockets.append(bind(Listener(host, port)))
         except AddressUnavailable as error:
             raise CliError(str(error)) from error
-        sockets[-1].listen(BACKLOG)
+        sockets[-1].listen()
     return sockets
 
 
