@@ -218,6 +218,8 @@ class Node:
         address = self._membership.address_of(shard_number)
         if address is None or self._peers is None:
             return None
+        if request["ask"] == "arrive":
+            request = again(request)  # the network may deliver it late or twice: nobody can know there that it is the first time
         try:
             reply = await self._peers.ask(address, {**request, "shard": shard_number})
         except PeerUnavailable:
