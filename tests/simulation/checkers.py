@@ -392,6 +392,8 @@ class Oracle:
             return
         self.demand(before is None or before.lsn < page.lsn, f"invariant 4: the LSN of {page_id} goes back")
         self.world.count("tombstone stored" if page.document is None else "page stored")
+        if self.world.tracing:
+            self.world.trace(f"{page_id} is stored as of batch {page.lsn}" + (", dropped" if page.document is None else ""))
         if expires_at_ms is not None:
             self.world.expiring[page_id] = (page.lsn, expires_at_ms)
 
@@ -402,18 +404,16 @@ class Oracle:
         self.demand(checkpoint <= replica.last + 1, f"invariant 5: checkpoint {checkpoint} of shard {shard}, the log ends at {replica.last}")
         self.world.count("checkpoint")
         for page_id, history in replica.history.items():
-            needed = [(lsn, document) for lsn, document in history if lsn < checkpoint]
-            if not needed:
-                continue
             there = stored.get(page_id)
-            lsn, document = needed[-1]
-            if there is None:
+            if (there is not None and there.lsn >= history[-1][0]) or history[0][0] >= checkpoint:
+                continue
+            lsn, document = next((lsn, document) for lsn, document in reversed(history) if lsn < checkpoint)
+            if there is None or there.document is None:
                 dropped = any(later is None for changed, later in history if changed >= lsn)  # its drop is in the log
                 gone = dropped or (document is not None and self._may_be_gone(document))
                 self.demand(gone, f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is not stored")
-            elif there.lsn < lsn:
-                same = there.document is None and document is None
-                self.demand(same, f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is stored as of {there.lsn}")
+            else:
+                self.demand(there.lsn >= lsn, f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is stored as of {there.lsn}")
 
     def _may_be_gone(self, document: bytes) -> bool:
         content = decode(document)
@@ -486,10 +486,12 @@ class Oracle:
     def check_recovery(self, shard: int) -> None:
         """Stored pages and the log from the checkpoint on are all that is needed (invariants 3, 4, 5)."""
         replica, store = self.shards[shard], self.world.store
-        items, record = store.log_items(shard), store.record(shard)
+        items, record, pages = store.log_items(shard), store.record(shard), store.pages()
         found: dict[str, tuple[int, Any]] = {}
-        for page_id in replica.history:
-            stored = store.pages().get(page_id)
+        for page_id, history in replica.history.items():
+            stored = pages.get(page_id)
+            if stored is not None and stored.lsn >= history[-1][0]:
+                continue  # it was compared when it was sent, and nothing has happened to it since
             document = decode(stored.document) if stored is not None and stored.document is not None else None
             found[page_id] = (stored.lsn if stored is not None else -1, document)
         position, parts = record.checkpoint, []
@@ -508,7 +510,9 @@ class Oracle:
         changed: set[str] = set()
         for operation in decode_all(encoded):
             page_id = operation[0]
-            known, document = found.get(page_id, (-1, None))
+            if page_id not in found:
+                continue
+            known, document = found[page_id]
             if known < lsn or page_id in changed:
                 changed.add(page_id)
                 found[page_id] = (lsn, fold(document, operation))
@@ -518,7 +522,7 @@ class Oracle:
         replica = self.shards[shard.number]
         if shard.fenced or shard._operations or shard.durable != shard.last_closed or replica.last != shard.next - 1:
             return
-        self.world.count("owner compared with its log")
+        self.world.counts["owner compared with its log"] += 1
         for page_id, page in shard.pages.items():
             expected = replica.pages.get(page_id)
             self.demand(

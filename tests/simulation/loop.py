@@ -61,6 +61,12 @@ class SimTask(asyncio.Task[Any]):
     """Numbered, so that a set of tasks has the same order in every run of a seed."""
 
     number = 0
+    next_number = 0
+
+    def __new__(cls, *args: Any, **more: Any) -> SimTask:
+        task = super().__new__(cls)
+        task.number = cls.next_number  # before the registry of all tasks asks for the hash
+        return task
 
     def __hash__(self) -> int:
         return self.number
@@ -106,9 +112,10 @@ class SimLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> Any:
-        task = SimTask(coro, loop=self, name=name or "t", context=context)
         self._sequence += 1
-        task.number = self._sequence
+        SimTask.next_number = self._sequence
+        task = SimTask(coro, loop=self, name=name or "t", context=context)
+        asyncio.tasks._unregister_task(task)  # nobody asks for all tasks, and the registry would outlive the world
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         self.tasks.append(task)
         if len(self.tasks) > 4_000:

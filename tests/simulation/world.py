@@ -204,9 +204,10 @@ class World:
                 if process.alive:
                     for shard in list(process.node.shards.values()):
                         self.oracle.check_owner(shard)
-            shard_number = self.random.randrange(self.shards)
-            self.oracle.check_recovery(shard_number)
-            self._expire(shard_number)
+            if self.fault_rate:
+                shard_number = self.random.randrange(self.shards)
+                self.oracle.check_recovery(shard_number)
+                self._expire(shard_number)
             self._check_tasks()
 
     def _expire(self, shard: int) -> None:
