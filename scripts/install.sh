@@ -17,8 +17,9 @@ find_python() {
   return 1
 }
 
+# Leaves nothing behind when it fails.
 make_venv() {
-  "$1" -m venv "$venv" >/dev/null 2>&1
+  "$1" -m venv "$venv" >/dev/null 2>&1 || { rm -rf "$venv"; return 1; }
 }
 
 checksum=$(cat uv.lock pyproject.toml | sha256sum | cut -d' ' -f1)
@@ -31,17 +32,15 @@ done
 if ! "$venv/bin/python" -c '' 2>/dev/null; then
   python=$(find_python)
   echo "Making a virtual environment in $venv ..."
-  if ! make_venv "$python"; then
-    rm -rf "$venv"
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-      echo "Python's venv module is missing: installing python3-venv ..."
-      apt-get update -qq
-      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
-      make_venv "$python"
-    else
-      echo "error: Python cannot make virtual environments here; install its venv module (Debian: apt-get install python3-venv) and run this again" >&2
-      exit 1
-    fi
+  if ! make_venv "$python" && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Python's venv module is missing: installing python3-venv ..."
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+    make_venv "$python" || true
+  fi
+  if [ ! -x "$venv/bin/python" ]; then
+    echo "error: $python cannot make virtual environments; install its venv module (Debian: apt-get install python3-venv) and run this again" >&2
+    exit 1
   fi
 fi
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null

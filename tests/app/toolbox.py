@@ -119,15 +119,23 @@ class Server:
 
     def post(self, path: str, document: object) -> Any:
         """A call over plain HTTP, waiting for its result."""
-        body = json.dumps(document).encode()
-        request = urllib.request.Request(f"http://{self.ingress}{path}", body, {"content-type": "application/json"})
+        return self._ask(f"http://{self.ingress}{path}", json.dumps(document).encode())
+
+    def row(self, invocation_id: str) -> dict[str, Any]:
+        """An invocation as the admin API shows it; without a process of its own, because tests ask in a loop."""
+        found: dict[str, Any] = self._ask(f"http://{self.admin}/holdfast/invocations/{invocation_id}")
+        return found
+
+    def suspended(self) -> list[str]:
+        """Ids of what waits."""
+        found = self._ask(f"http://{self.admin}/holdfast/invocations?status=suspended")["invocations"]
+        return [row["id"] for row in found]
+
+    def _ask(self, url: str, body: bytes | None = None) -> Any:
+        request = urllib.request.Request(url, body, {"content-type": "application/json"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
-
-    def row(self, invocation_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.cli("invocations", "describe", invocation_id, "--json").json()
-        return found
 
     def notes(self) -> list[str]:
         return self.ledger.read_text().splitlines() if self.ledger.exists() else []
@@ -143,7 +151,11 @@ class Server:
         return self.process.wait(30), time.monotonic() - began
 
     def __enter__(self) -> Server:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
