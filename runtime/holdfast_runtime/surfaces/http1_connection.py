@@ -29,6 +29,7 @@ MAX_UNWANTED: Final = 64 * 1024 * 1024  # bytes of a body nobody reads, until th
 ONE_WRITE: Final = 64 * 1024  # larger bodies are not copied behind their head
 IDLE_S: Final = 75  # between requests; above the 60 s idle timeout of AWS load balancers, so that they close first
 STALLED_S: Final = 60  # in the middle of a request or an answer without a byte moving
+LINGER_S: Final = 2  # after a refusal, for the client to see it
 
 TOO_LARGE: Final = f"the request's headers are too large: at most {MAX_HEAD_BYTES} bytes in all are accepted"
 _METHODS: Final = {name.encode(): name for name in ("POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")}
@@ -117,6 +118,8 @@ class Http1Connection(asyncio.Protocol):
         self._shared.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._reading is Reading.REFUSED:
+            return None
         self._moved_at = self._shared.ticks
         if self._reading is Reading.NEW:
             data = self._seen + data
@@ -127,8 +130,6 @@ class Http1Connection(asyncio.Protocol):
                 return None
             self._seen = b""
             self._reading = Reading.IDLE
-        elif self._reading is Reading.REFUSED:
-            return None
         self._fed += len(data)
         self._parse(data)
         if self._fed > MAX_HEAD_BYTES and self._reading is not Reading.REFUSED:
@@ -180,7 +181,7 @@ class Http1Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server closes: what has begun may end."""
-        if self._current is None and self._reading in (Reading.NEW, Reading.IDLE) and not self._queue:
+        if self._current is None and self._reading not in (Reading.HEAD, Reading.BODY) and not self._queue:
             self._transport.close()
 
     def expire(self) -> None:
@@ -201,10 +202,13 @@ class Http1Connection(asyncio.Protocol):
                 self._unsent, self._moved_at = unsent, ticks
             elif ticks - self._moved_at > STALLED_S:
                 self._transport.abort()
+        elif self._transport.is_closing():
+            if ticks - self._moved_at > STALLED_S:
+                self._transport.abort()  # what is left to send fits the buffers, and nobody takes it
         elif self._reading in (Reading.HEAD, Reading.BODY):
             if ticks - self._moved_at > STALLED_S and not self._queue:
                 self._refuse(408, f"no byte of the request for {STALLED_S} s")
-        elif self._current is None and ticks - self._moved_at > IDLE_S:
+        elif self._current is None and ticks - self._moved_at > (IDLE_S if self._reading is not Reading.REFUSED else LINGER_S):
             self._transport.close()
 
     # ---- Parsing, called by httptools
@@ -333,7 +337,8 @@ class Http1Connection(asyncio.Protocol):
             self._task = self._loop.create_task(self._serve(item))
         elif item is not None:
             self._transport.write(head(item, self._shared.date_line, None) + item.body)
-            self._transport.close()
+            # Closing on a client that still sends would take the answer from it: the sweep closes, or the client.
+            self._transport.write_eof()
         elif self._shared.closing and self._reading is Reading.IDLE:
             self._transport.close()
 
