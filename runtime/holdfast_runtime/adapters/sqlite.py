@@ -285,7 +285,8 @@ class SqliteBlobs:
         self._writer = writer
 
     async def put(self, blob_id: str, content: bytes) -> None:
-        statement = "INSERT INTO blobs (id, content) VALUES (?, ?) ON CONFLICT DO NOTHING"
+        # A repeated put gives the blob a new number: a sweep that began before does not take it (`sqlite_blob_sweep`).
+        statement = "INSERT OR REPLACE INTO blobs (id, content) VALUES (?, ?)"
         await self._writer.submit(lambda c: c.execute(statement, (blob_id, content)).rowcount)
 
     async def get(self, blob_id: str) -> bytes:

@@ -19,7 +19,7 @@ from typing import Final
 from holdfast_runtime.ports.store import StoreBroken, StoreUnavailable
 
 APPLICATION_ID: Final = 0x484F4C44  # "HOLD", in the file's header
-SCHEMA_VERSION: Final = 1  # in the file's header as user_version
+SCHEMA_VERSION: Final = 2  # in the file's header as user_version
 MAX_SHARDS: Final = 256  # storage design §12
 OLDEST_SQLITE: Final = (3, 24, 0)  # the first with ON CONFLICT DO UPDATE
 WAL_LIMIT_BYTES: Final = 64 << 20  # after a burst the WAL file is cut back to this size
@@ -38,7 +38,8 @@ _SCHEMA: Final = (
     """CREATE TABLE shards (shard INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, owner TEXT NOT NULL,
        checkpoint INTEGER NOT NULL, tip INTEGER NOT NULL, pruned INTEGER NOT NULL)""",
     "CREATE TABLE registry (name TEXT PRIMARY KEY, version INTEGER NOT NULL, document BLOB NOT NULL)",
-    "CREATE TABLE blobs (id TEXT PRIMARY KEY, content BLOB NOT NULL)",
+    # number: grows with every put, never used twice (AUTOINCREMENT), so it tells what was put after a given moment
+    "CREATE TABLE blobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, content BLOB NOT NULL)",
 )
 
 _UNAVAILABLE: Final = {

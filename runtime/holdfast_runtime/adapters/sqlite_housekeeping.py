@@ -1,11 +1,13 @@
-"""What keeps the embedded store's file small: prune the log, delete expired pages, give space back.
+"""What keeps the embedded store's file small: prune the log, delete expired pages and orphaned blobs, give space back.
 
 1. Log rows are deleted behind the checkpoint minus a margin: 10,000 positions, or where the checkpoint was
    an hour ago, whichever is less log. Never at or beyond the checkpoint; `pruned` remembers how far, in the
    same transaction.
 2. Pages are deleted once their `expires_at_ms` has passed (tombstones always have one).
 3. Free pages go back to the file system when they are more than a quarter of the file.
-4. A step is short (10 ms and its commit), runs on the writer's thread when it is idle, and at least once a
+4. Once a day blobs that nothing refers to are deleted (`sqlite_blob_sweep`). Meanwhile 1 and 2 rest: the sweep
+   must see what it has not read yet.
+5. A step is short (10 ms and its commit), runs on the writer's thread when it is idle, and at least once a
    second under load.
 """
 
@@ -16,6 +18,7 @@ import sqlite3
 from collections import deque
 from typing import Final
 
+from holdfast_runtime.adapters.sqlite_blob_sweep import BlobSweep
 from holdfast_runtime.adapters.sqlite_file import POSITION_BITS
 from holdfast_runtime.ports.system import Clock
 
@@ -33,8 +36,17 @@ MIN_FREE_PAGES: Final = 2_000  # 8 MB: below that the next writes may as well us
 class Housekeeper:
     """Lives on the writer's thread and uses its connection. `pruned`: by shard, the last position deleted."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        clock: Clock,
+        *,
+        sweep: BlobSweep | None = None,
+        margin_positions: int = MARGIN_POSITIONS,
+    ) -> None:
         self._connection = connection
+        self._sweep = sweep or BlobSweep(connection, clock)
+        self._margin_positions = margin_positions
         self._clock = clock
         self._notes: deque[tuple[float, dict[int, int]]] = deque()  # (when, checkpoint by shard)
         self._next_step = clock.monotonic()
@@ -43,11 +55,19 @@ class Housekeeper:
     def overdue(self) -> bool:
         return self._clock.monotonic() >= self._next_step
 
+    def loop_turned(self) -> None:
+        """Called on the event loop after a step."""
+        self._sweep.loop_turned()
+
+    def write_failed(self) -> None:
+        """A write was refused by SQLite; whoever asked for it may try again for long."""
+        self._sweep.write_failed()
+
     def step(self) -> float:
         """Do a bounded piece of work. Answers the seconds until the next is wanted, 0: more is waiting."""
         more = False
         with contextlib.suppress(sqlite3.Error):  # disk full, say: the writes report it, the next look tries again
-            more = self._prune_log() or self._delete_expired() or self._shrink()
+            more = self._sweep.step(self._deadline()) or self._prune_log() or self._delete_expired() or self._shrink()
         if self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
@@ -59,7 +79,7 @@ class Housekeeper:
         checkpoints = dict(self._connection.execute("SELECT shard, checkpoint FROM shards"))
         self._note(checkpoints)
         for shard, checkpoint in checkpoints.items():
-            last = max(checkpoint - MARGIN_POSITIONS, self._an_hour_ago(shard)) - 1
+            last = max(checkpoint - self._margin_positions, self._an_hour_ago(shard)) - 1
             if last > self.pruned[shard]:
                 self._prune_shard(shard, last)
                 return True

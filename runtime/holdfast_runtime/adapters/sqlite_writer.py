@@ -50,6 +50,14 @@ class Housekeeping(Protocol):
         """True when the next step must not wait for an idle moment any longer."""
         ...
 
+    def loop_turned(self) -> None:
+        """Called on the event loop after a step: it is not stuck."""
+        ...
+
+    def write_failed(self) -> None:
+        """SQLite refused a write; whoever asked for it may try again for long."""
+        ...
+
 
 class Write(NamedTuple):
     """One waiting write: a log row, or `apply`, run on the writer's thread inside the group's transaction."""
@@ -118,6 +126,7 @@ class Writer:
                 self._tell(_answer_all, group, self._commit(group))
             if not last and (not group or self._housekeeping.overdue()):
                 idle = self._housekeeping.step()
+                self._tell(self._housekeeping.loop_turned)
         self._connection.close()
         self._tell(_end, self._ended)
 
@@ -141,6 +150,7 @@ class Writer:
             return self._transact(group)
         except Exception as error:
             self._roll_back()
+            self._housekeeping.write_failed()
             if len(group) == 1 or not _helps_to_split(error):
                 return [self._explain(error) for _ in group]
         return [self._commit([write])[0] for write in group]

@@ -15,20 +15,19 @@ from typing import Any
 
 import msgpack
 
+from holdfast_runtime.engine import blob_ids
 from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.payload import BlobRef
-
-_BLOB = 1
 
 
 def _default(value: Any) -> Any:
     if isinstance(value, BlobRef):
-        return msgpack.ExtType(_BLOB, msgpack.packb([value.id, value.size]))
+        return msgpack.ExtType(blob_ids.EXTENSION, msgpack.packb([value.id, value.size]))
     raise TypeError(f"a page cannot hold {type(value).__name__}")
 
 
 def _ext(code: int, data: bytes) -> Any:
-    if code == _BLOB:
+    if code == blob_ids.EXTENSION:
         return BlobRef(*msgpack.unpackb(data))
     raise ValueError(f"unknown extension {code} in a page")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from holdfast.protocol import awaiting, frames, messages
 from holdfast.protocol.errors import ProtocolError
 from holdfast.protocol.frames import Frame
 from holdfast.protocol.messages import MessageType as M
+from holdfast_runtime.engine import blob_ids
 from holdfast_runtime.engine.events import AttemptEnd, AttemptFailed, Ended, ReceivedFrame, Suspended
 from holdfast_runtime.engine.model import INLINE_LIMIT
 from holdfast_runtime.engine.payload import BlobRef, Entry, Payload
@@ -121,8 +121,7 @@ def content_of(type_: int, message: Any) -> bytes | None:
 
 
 def name_blob(owner: str, content: bytes) -> BlobRef:
-    """A reference to `content`; the same content of the same owner has the same name, so storing it again is harmless."""
-    return BlobRef(f"{owner}/{hashlib.sha256(content).hexdigest()[:32]}", len(content))
+    return BlobRef(blob_ids.of_value(owner, content), len(content))
 
 
 def as_payload(owner: str, content: bytes, blobs: dict[str, bytes], *, limit: int = INLINE_LIMIT) -> Payload:
