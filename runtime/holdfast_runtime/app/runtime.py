@@ -28,6 +28,8 @@ from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
 from holdfast_runtime.surfaces.ingress import Ingress
+from holdfast_runtime.surfaces.introspection.engine import Engine
+from holdfast_runtime.surfaces.introspection.routes import query_routes
 from holdfast_runtime.surfaces.server import Listener, Server, bind, serve_on
 
 log = logging.getLogger("holdfast.runtime")
@@ -98,9 +100,12 @@ class Runtime:
         self._started.push_async_callback(self.node.stop)
         await self.node.start()
         await self.node.until_ready(timeout_s=READY_TIMEOUT_S)
+        engine = Engine(self.coordinator)
+        self._started.push_async_callback(engine.close)
         self._started.push_async_callback(self._close_surfaces)
         self._ingress = await serve_on(Ingress(self.coordinator), ingress, grace_s=GRACE_S)
-        self._admin = await serve_on(admin_app(self.coordinator, AdminSettings(ingress_url=self._ingress.url)), admin, grace_s=GRACE_S)
+        admin_api = admin_app(self.coordinator, AdminSettings(ingress_url=self._ingress.url), [query_routes(engine)])
+        self._admin = await serve_on(admin_api, admin, grace_s=GRACE_S)
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
         _calm_garbage_collector()

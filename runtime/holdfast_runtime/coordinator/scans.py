@@ -12,15 +12,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.protocol import ids
+from holdfast.protocol import ids, messages
+from holdfast.protocol.messages import MessageType
 from holdfast_runtime.coordinator import invocation_columns as columns_of
 from holdfast_runtime.coordinator.invocation_columns import Invocation
 from holdfast_runtime.coordinator.pages import document_of
 from holdfast_runtime.engine import journal, model
 from holdfast_runtime.engine.commands import promise, state
 from holdfast_runtime.engine.commands.promise import LISTENING
+from holdfast_runtime.engine.finish import child_of
 from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.payload import BlobRef, Entry, entry_size, entry_type, materialize, size_of
+from holdfast_runtime.engine.registry import retention_of
 
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
@@ -32,6 +35,7 @@ Reply = dict[str, Any]
 INDEX_PAGES: Final = 8  # of 256 rows: about a millisecond of work between two turns of the loop
 PAGES: Final = 128  # invocations' pages read together
 MAX_BYTES: Final = 32 * 1024 * 1024  # of journal entries, state or promises in one answer
+_CALLS: Final = frozenset({MessageType.CALL_COMMAND, MessageType.ONE_WAY_CALL_COMMAND})
 ROWS, BYTES = "rows", "bytes"  # why an answer is not all there is
 
 
@@ -217,23 +221,29 @@ async def _with_journals(shard: Shard, batch: list[Invocation]) -> None:
 
 
 async def _scan_journal(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
-    """Columns: id, index, type (number of the frame), raw (its body), raw_length, appended_at where it is known."""
+    """Columns: id, partition_key, index, type (number of the frame), raw (its body), raw_length, appended_at where it is known, and
+    call: of Call and OneWayCall [invocation, service type, handler kind, completion retention ms, journal retention ms]."""
     async for batch in _invocations(shard, where, lambda _: True):
         for invocation in batch:
             await _with_journals(shard, [invocation])
-            for index, entry in invocation.entries():
-                found.add([await _journal_column(shard, invocation, index, entry, name, found) for name in columns])
+            entries = dict(invocation.entries())
+            for index in entries:
+                found.add([await _journal_column(shard, invocation, entries, index, name, found) for name in columns])
             await asyncio.sleep(0)
 
 
-async def _journal_column(shard: Shard, invocation: Invocation, index: int, entry: Entry, name: str, found: _Found) -> Any:
-    document = invocation.document
+async def _journal_column(shard: Shard, invocation: Invocation, entries: dict[int, Entry], index: int, name: str, found: _Found) -> Any:
+    document, entry = invocation.document, entries[index]
     assert document is not None
     match name:
         case "id":
             return invocation.id
+        case "partition_key":
+            return model.partition_key_of(invocation.id)
         case "index":
             return index
+        case "call":
+            return await _call(shard, entry, entries.get(index + 1)) if entry_type(entry) in _CALLS else None
         case "type":
             return entry_type(entry)
         case "raw":
@@ -245,6 +255,18 @@ async def _journal_column(shard: Shard, invocation: Invocation, index: int, entr
             last = index == document[model.LENGTH] - 1
             return document[model.CREATED_AT] if index == 0 else document.get(model.APPENDED_AT) if last else None
     raise AssertionError(f"unknown column {name!r} of a journal")
+
+
+async def _call(shard: Shard, entry: Entry, following: Entry | None) -> list[Any] | None:
+    """Whom it called; the id stands in the entry right behind."""
+    command: Any = messages.parse(entry_type(entry), (await _bytes_of(shard, entry))[8:])
+    registry = shard.environment.registry()
+    handler = registry.handler(command.service_name, command.handler_name)
+    if handler is None or following is None or entry_type(following) != MessageType.CALL_INVOCATION_ID_COMPLETION:
+        return None
+    key = command.idempotency_key if command.HasField("idempotency_key") else None
+    type_ = registry.services[command.service_name].type.value
+    return [child_of(following), type_, handler.kind.value, *retention_of(handler, key)]
 
 
 async def _scan_inbox(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:

@@ -1,0 +1,175 @@
+"""The server's side of the engine: keeps its processes, fetches the rows they ask for, passes the answer on.
+
+A process is started for the first statement and reused; it ends after a while without work, and is killed when a statement takes too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from holdfast_runtime.coordinator.front import Front, Scan
+from holdfast_runtime.surfaces.introspection import frames, registry_tables
+from holdfast_runtime.surfaces.introspection.frames import Message
+
+log = logging.getLogger("holdfast.introspection")
+
+TIMEOUT_S: Final = 12.0  # from the statement to its answer; the official CLI gives up after 13
+PROCESSES: Final = 2  # statements at the same time
+MAX_WAITING: Final = 32
+IDLE_S: Final = 120.0
+_MODULE: Final = "holdfast_runtime.surfaces.introspection.worker"
+
+
+class QueryError(Exception):
+    """status: of the HTTP answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Gone(Exception):
+    """The process has ended before it answered."""
+
+
+class Engine:
+    """One per server. `close` ends its processes."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._idle: list[_Process] = []
+        self._slots = asyncio.Semaphore(PROCESSES)
+        self._waiting = 0
+
+    async def query(self, statement: str, *, json: bool) -> list[bytes]:
+        """The encoded result, in parts. Raises QueryError and CoordinatorUnavailable."""
+        if self._waiting >= MAX_WAITING:
+            raise QueryError(429, "Rate limited")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(TIMEOUT_S), self._slots:
+                return await self._run(statement, json=json)
+        except TimeoutError:
+            advice = "make its conditions more selective, with = or IN on ids, services or keys"
+            raise QueryError(500, f"the statement took longer than {TIMEOUT_S:g} s; {advice}") from None
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().end()
+
+    async def _run(self, statement: str, *, json: bool) -> list[bytes]:
+        process = await self._take()
+        try:
+            parts = [part async for part in process.ask(statement, json=json, front=self._front)]
+        except QueryError:
+            self._give_back(process)
+            raise
+        except _Gone:
+            raise QueryError(*await process.reason()) from None
+        except BaseException:
+            process.kill()  # in the middle of a conversation: nobody can take it up again
+            raise
+        self._give_back(process)
+        return parts
+
+    async def _take(self) -> _Process:
+        while self._idle:
+            process = self._idle.pop()
+            process.rest.cancel()
+            if process.alive:
+                return process
+        return await _Process.start()
+
+    def _give_back(self, process: _Process) -> None:
+        process.rest = asyncio.get_running_loop().call_later(IDLE_S, self._retire, process)
+        self._idle.append(process)
+
+    def _retire(self, process: _Process) -> None:
+        if process in self._idle:
+            self._idle.remove(process)
+            process.kill()
+
+
+class _Process:
+    """A running `worker`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self.rest: asyncio.TimerHandle = asyncio.get_running_loop().call_later(0, lambda: None)
+
+    @classmethod
+    async def start(cls) -> _Process:
+        pipe = asyncio.subprocess.PIPE
+        # Its own session: what interrupts the server from a terminal must not tear down what the server still answers from.
+        command = (sys.executable, "-m", _MODULE)
+        return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True))
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None and not self._stdout.at_eof()
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def end(self) -> None:
+        self.kill()
+        await self._process.wait()
+
+    async def ask(self, statement: str, *, json: bool, front: Front) -> AsyncIterator[bytes]:
+        await self._send({"query": statement, "json": json})
+        while True:
+            message = await self._receive()
+            if "read" in message:
+                await self._serve(message["read"], front)
+            elif "bytes" in message:
+                yield message["bytes"]
+            elif "error" in message:
+                raise QueryError(*message["error"])
+            else:
+                return
+
+    async def _serve(self, read: dict[str, Any], front: Front) -> None:
+        more = None
+        if read["source"] in ("deployments", "services"):
+            rows: Any = registry_tables.rows(front.registry, read["source"], read["columns"])
+        else:
+            found = await front.scan(Scan(read["source"], read["columns"], read["where"], read["limit"]))
+            rows, more = found.rows, found.more
+        for start in range(0, len(rows), frames.CHUNK_ROWS):
+            await self._send({"rows": rows[start : start + frames.CHUNK_ROWS]})
+        await self._send({"more": more})
+
+    async def _send(self, message: Message) -> None:
+        try:
+            self._stdin.write(frames.encode(message))
+            await self._stdin.drain()
+        except (ConnectionError, RuntimeError) as error:
+            raise _Gone from error
+
+    async def _receive(self) -> Message:
+        try:
+            head = await self._stdout.readexactly(frames.LENGTH.size)
+            return frames.decode(await self._stdout.readexactly(frames.LENGTH.unpack(head)[0]))
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise _Gone from error
+
+    async def reason(self) -> tuple[int, str]:
+        """Why it has ended: status and message of the answer."""
+        self.kill()
+        assert self._process.stderr is not None
+        text = (await self._process.stderr.read()).decode("utf-8", "replace")
+        code = await self._process.wait()
+        log.warning("introspection.process_ended", extra={"code": code, "stderr": text[-2000:]})
+        if "ModuleNotFoundError: No module named 'datafusion'" in text or "No module named 'pyarrow'" in text:
+            return 503, "SQL introspection needs the packages datafusion and pyarrow; install holdfast with its extra `runtime`"
+        return 500, "the statement needed more memory than one may, or broke the engine; make its conditions more selective"
