@@ -109,10 +109,10 @@ class Story:
         self._tell(f"Started again on the same file as process [bold]{pid}[/], serving after {self.findings.restart_s:.1f} s.")
 
     def _finish(self) -> None:
-        self._until(lambda: self._describe_key(APPROVED)["status"] == "suspended", f"{APPROVED} to wait")
+        self._until(lambda: self._statuses().get(APPROVED) == "suspended", f"{APPROVED} to wait")
         self._ingress("POST", f"/orders/{APPROVED}/approve")
         self._tell(f"{APPROVED} still waits for its approval. It is given now.")
-        self._until(lambda: all(row["status"] == "completed" for row in self._rows()), "all orders to end")
+        self._until(lambda: self._statuses() == {plan.key: "completed" for plan in PLANS}, "all orders to end")
         found = self.findings
         for plan in PLANS:
             answer = self._ingress("GET", f"/restate/workflow/orders/{plan.key}/output", may_fail=True)
@@ -138,8 +138,9 @@ class Story:
         found: dict[str, Any] = admin_api(self._server.admin_url).get(f"/holdfast/invocations/{invocation_id}")
         return found
 
-    def _describe_key(self, key: str) -> dict[str, Any]:
-        return next(row for row in self._rows() if row["target_service_key"] == key)
+    def _statuses(self) -> dict[str, str]:
+        """By key of the order."""
+        return {row["target_service_key"]: row["status"] for row in self._rows()}
 
     def _ingress(self, method: str, path: str, document: object = None, *, may_fail: bool = False) -> Answer:
         body = b"" if document is None else json.dumps(document).encode()
