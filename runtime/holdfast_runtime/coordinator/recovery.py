@@ -78,6 +78,8 @@ async def _read_and_seal(record: ShardRecord, nonce: bytes, environment: Environ
         there = await _insist(environment, partial(store.log.put, record.shard, seal))
         if there is None or there.nonce == nonce:
             return items
+        if not there.nonce:
+            return None  # a deleted position: a later owner's checkpoint has passed us
 
 
 def _complete_batches(items: Sequence[LogItem]) -> list[tuple[int, bytes]]:
