@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from holdfast.protocol.awaiting import Outcome
 from holdfast_runtime.engine import finish, journal, lifecycle, model, notify, retry
-from holdfast_runtime.engine.commands import Scope, Violation, apply
+from holdfast_runtime.engine.commands import Scope, Violation, apply, output
 from holdfast_runtime.engine.effects import RetryAt, StartAttempt
 from holdfast_runtime.engine.events import AttemptEnd, AttemptFailed, AttemptOver, Ended, Suspended
 from holdfast_runtime.engine.lifecycle import Change
@@ -14,6 +14,8 @@ from holdfast_runtime.engine.model import Document, Status
 from holdfast_runtime.engine.payload import failure
 from holdfast_runtime.engine.registry import OnMaxAttempts
 from holdfast_runtime.engine.transaction import Transaction
+
+NO_OUTPUT: Final = AttemptFailed(571, "expected an OutputCommand before End, found none; the SDK must send a result or a failure", "RT0012")
 
 
 def attempt_over(tx: Transaction, event: AttemptOver) -> None:
@@ -28,8 +30,11 @@ def attempt_over(tx: Transaction, event: AttemptOver) -> None:
         tx.merge(page_id, {model.DEPLOYMENT: event.deployment, model.VERSION: event.version})
     match end:
         case Ended():
-            assert scope.output is not None
-            finish.finish(tx, event.invocation, document, scope.output)
+            result = scope.output if scope.output is not None else output.stored(scope)
+            if result is None:
+                _fail(tx, event, document, NO_OUTPUT, progress=stored > 0)
+            else:
+                finish.finish(tx, event.invocation, document, result)
         case Suspended():
             _suspend(tx, event, document, end)
         case AttemptFailed():
