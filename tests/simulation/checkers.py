@@ -76,6 +76,8 @@ class Oracle:
         self.state: dict[tuple[str, str], dict[str, Any]] = {}
         self.lines: dict[str, Line] = {}  # key page -> who queues for it
         self._page_shards: dict[str, int] = {}
+        self._sealed: dict[tuple[int, int], float] = {}  # (shard, epoch) -> when
+        self._saw: dict[tuple[str, int], tuple[int, float]] = {}  # (process, shard) -> epoch, when it asked
 
     # -- the log
 
@@ -92,6 +94,7 @@ class Oracle:
             self.demand(False, f"invariant 1: part {item.part} of another batch at position {item.position}")
         if not item.operations and item.parts == 1:
             replica.durable = item.first
+            self._sealed.setdefault((shard, item.epoch), self.world.loop.time())
             self.world.count("seal")
             return
         replica.parts.append(item)
@@ -167,11 +170,15 @@ class Oracle:
         if len(operation) == 3 and operation[1] is not None and not operation[1]:
             document = operation[2]
             existing = self.shards[shard].pages.get("I/" + invocation)
+            derived = document[model.TARGET][3] == "run" or model.IDEMPOTENCY_KEY in document
+            self.demand(derived or invocation not in self.lives, f"I1: {invocation} has ended and is started again")
             self.demand(existing is None, f"I1: {invocation} is created again while it exists")
             self.lives.setdefault(invocation, []).append(Life(document[model.TARGET], document.get(model.EXECUTE_AT)))
             self.world.count("invocation created" if len(self.lives[invocation]) == 1 else "id used again")
             for index, entry in document[model.JOURNAL].items():
                 self._entry(invocation, index, entry)
+            if model.RESULT in document:  # created and ended in one transition
+                self._ended(invocation, document[model.RESULT])
         elif len(operation) == 3 and operation[1] is None and model.RESULT in operation[2]:
             self._ended(invocation, operation[2][model.RESULT])
         elif len(operation) == 3 and operation[1] and operation[1][0] == model.JOURNAL:
@@ -465,6 +472,28 @@ class Oracle:
         for entry in life.entries[1:known]:
             apply_state(state, entry)
         return state
+
+    def looked(self, process: SimProcess, records: Any, asked_at: float) -> None:
+        """A process has read who owns what."""
+        for number, record in records.items():
+            self._saw[process.name, number] = (record.epoch, asked_at)
+
+    def starts(self, process: SimProcess | None, shard: int, epoch: int) -> None:
+        """An owner begins to act: it must have seen its epoch after its seal (invariant 7)."""
+        assert process is not None
+        sealed_at = self._sealed.get((shard, epoch))
+        saw, asked_at = self._saw.get((process.name, shard), (-1, 0.0))
+        proven = sealed_at is not None and saw == epoch and asked_at >= sealed_at
+        if not proven:
+            self.world.fail(Violation(f"invariant 7: {process.name} acts for shard {shard} in epoch {epoch}, sealed at {sealed_at}, saw {saw}"))
+
+    def acts(self, process: SimProcess | None, shard: int) -> None:
+        """An owner writes or calls a handler: its lease must be fresh (storage design §4.5)."""
+        assert process is not None
+        _, asked_at = self._saw.get((process.name, shard), (-1, 0.0))
+        age = self.world.loop.time() - asked_at
+        if age > self.world.settings.lease_s + 0.001:
+            self.world.fail(Violation(f"I6: {process.name} acts for shard {shard}, it has not seen its epoch for {age:.3f} s"))
 
     def acknowledged(self, invocation: str, what: str) -> None:
         self.demand(invocation in self.lives, f"invariant 2, I1: {what} of {invocation} is acknowledged before it is durable")

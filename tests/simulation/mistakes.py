@@ -1,13 +1,168 @@
-"""Deliberate mistakes."""
+"""Deliberate mistakes: each breaks one rule of the design in the real code, and a bounded range of seeds must notice.
+
+A mistake is a small edit of a function's source, made for the time of a `with`. An edit that no longer applies fails loudly: the rule has moved.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
+import sys
+import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
-NAMES: list[str] = []
+from holdfast_runtime.adapters import memory
+from holdfast_runtime.coordinator import attempts, channels, flush, node, owner, recovery, shard, timers
+from holdfast_runtime.engine import attempts as engine_attempts
+from holdfast_runtime.engine import finish, lifecycle, notify, object_queue, outbox, recent, transaction
+from holdfast_runtime.engine import timers as engine_timers
+from holdfast_runtime.engine.commands import call, promise
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """In the function `name` of `holder` (a module or a class), `old` becomes `new`."""
+
+    holder: Any
+    name: str
+    old: str
+    new: str
+
+
+MISTAKES: Final[dict[str, list[Edit]]] = {
+    # §4.1 transitions and durability
+    "effects run before their batch is durable": [
+        Edit(shard.Shard, "_commit", "self._effects.extend(tx.effects)", "[self._act(effect) for effect in tx.effects]")
+    ],
+    "answers do not wait for durability": [Edit(owner, "answerable", "if lsn > shard.durable:", "if False:")],
+    "an attempt does not wait for what it is given": [Edit(attempts.Attempts, "_exchange", "await shard.until_durable(taken.lsn)", "pass")],
+    "a page is loaded twice and the later answer wins": [
+        Edit(shard.Shard, "load", "flight = self._loading.get(page_id)", "flight = None"),
+        Edit(shard.Shard, "_fetch", "continue  # replaced", "pass  # replaced"),
+    ],
+    "a failed decision is not taken back": [Edit(shard.Shard, "_perform", "tx.rollback()", "pass")],
+    # §4.2 append
+    "a retried append carries more than the first try": [
+        Edit(
+            shard.Shard,
+            "_append",
+            "continue\n",
+            "item = item._replace(operations=item.operations + b''.join(encode(o) for o in self._operations)); self._operations.clear(); continue\n",
+        )
+    ],
+    "whoever is at our position counts as us": [Edit(shard.Shard, "_append", "there.nonce != self.nonce", "False")],
+    "the lease is not checked": [
+        Edit(shard.Shard, "is_stale", "return self.environment", "return False and self.environment"),
+    ],
+    # §4.3 flush
+    "a page is flushed before its batch is durable": [
+        Edit(flush.Flusher, "_flush", "await shard.until_durable(lsn)\n    page.stored = True", "page.stored = True")
+    ],
+    "a page is flushed with half a batch": [Edit(flush.Flusher, "_flush", "while page.lsn >= shard.open:", "while False:")],
+    "a page that changed while it was flushed counts as clean": [Edit(flush.Flusher, "_cleaned", "if page.lsn != lsn:", "if False:")],
+    "a dropped page leaves no tombstone": [Edit(flush.Flusher, "_flush", "if document is None and not page.stored:", "if document is None:")],
+    "the store takes an older page": [Edit(memory.MemoryPages, "put", "there.lsn >= page.lsn", "False")],
+    "dirty pages are evicted": [Edit(flush.Flusher, "evict", "page.first is None", "True")],
+    # §4.4 checkpoint
+    "the checkpoint passes dirty pages": [Edit(flush.Flusher, "checkpoint", "checkpoint = min(first, shard.next)", "checkpoint = shard.next")],
+    "the store deletes a finished invocation while the log still holds it": [
+        Edit(flush, "_expires_at", "return max(expires_at, now) + LOG_MS if expires_at is not None else None", "return expires_at")
+    ],
+    # §4.5 ownership
+    "the log is not sealed": [
+        Edit(recovery, "_read_and_seal", "seal = LogItem", "return items\n        seal = LogItem"),
+        Edit(recovery, "take", "sealed_at = acquired.checkpoint + len(items)", "sealed_at = acquired.checkpoint + len(items) - 1"),
+    ],
+    "the epoch is not looked at again after the seal": [Edit(recovery, "take", "now is None or now.epoch != acquired.epoch", "now is None")],
+    "a higher epoch in the log does not stop a take-over": [
+        Edit(recovery, "_read_and_seal", "any(item.epoch > record.epoch for item in found)", "False")
+    ],
+    "a torn batch counts": [
+        Edit(
+            recovery,
+            "_complete_batches",
+            "if item.part == 0:",
+            "if parts and item.part == 0: batches.append((parts[0].first, b''.join(p.operations for p in parts)))\n        if item.part == 0:",
+        )
+    ],
+    "running invocations are not started by the next owner": [Edit(shard.Shard, "start", "self.attempts.start(invocation)", "pass")],
+    "outboxes are not sent by the next owner": [Edit(channels.Channels, "start", 'self.send(destination, box["n"])', "pass")],
+    "timers are not read by the next owner": [Edit(timers.Timers, "_load", "if before < at_ms <= horizon_ms:", "if False:")],
+    "a lost shard that belongs elsewhere is not released": [
+        Edit(node.Node, "_round", "elif held is None and record.shard not in self._taking:", "elif False:")
+    ],
+    # §4.6 channels
+    "messages are acknowledged before they are durable": [
+        Edit(owner, "serve", "await answerable(shard, lsn)\n            return {\"applied\": applied}", 'return {"applied": applied}')
+    ],
+    "messages are applied without looking at their numbers": [Edit(outbox, "receive", "if sequence <= last:", "if False:")],
+    "messages count as acknowledged when they were sent": [
+        Edit(channels.Channels, "_send", "MessagesAcknowledged(destination, applied)", "MessagesAcknowledged(destination, window[-1][0])")
+    ],
+    # §6 operations
+    "the answer of an overtaken attempt counts": [Edit(attempts.Attempts, "_commit", "guard=lambda: self._tokens.get(invocation) == token", "guard=None")],
+    "an end does not overtake the attempt in flight": [Edit(finish, "finish", "tx.overtake(invocation)", "pass")],
+    "a suspension is matched against the whole journal": [
+        Edit(engine_attempts, "_suspend", "journal.entries(tx, event.invocation, document, event.known)", "journal.entries(tx, event.invocation, document)")
+    ],
+    "a suspension does not look at what came meanwhile": [Edit(engine_attempts, "_suspend", "if found is not None:", "if False:")],
+    "an awakeable is completed by everybody who tries": [Edit(notify, "signal", "if name in document[model.SIGNALLED]:", "if False:")],
+    "the key is released when its holder suspends": [
+        Edit(
+            lifecycle,
+            "move",
+            "before = Status(document[model.STATUS])",
+            "before = Status(document[model.STATUS])\n    service, _, key, kind = document[model.TARGET]\n"
+            "    if change is Change.SUSPEND and kind == 'exclusive':\n"
+            "        __import__('holdfast_runtime.engine.object_queue', fromlist=['x']).leave(tx, service, key, invocation)",
+        )
+    ],
+    "the queue of a key is served from its end": [
+        Edit(object_queue, "_pop", "found: str | list[Any] | None = document[model.QUEUE].get(head)", "found = document[model.QUEUE].get(head)\n"
+             "        if len(document[model.QUEUE]) > 1:\n"
+             "            number = max(document[model.QUEUE])\n"
+             "            found = document[model.QUEUE][number]\n"
+             "            tx.delete(page_id, (model.QUEUE, number))\n"
+             "            return found")
+    ],
+    "results that are not kept are not remembered": [Edit(recent, "recall", "for minute, (pages, _) in index.items():", "for minute, (pages, _) in ():")],
+    "an arrival is still called fresh when it is sent again": [Edit(node, "again", "if not event.fresh:", "if True:")],
+    "a timer fires early": [
+        Edit(timers.Timers, "_push", "first = self._heap[0]", "entry = (entry[0] - 25, *entry[1:])\n    first = self._heap[0]"),
+        Edit(engine_timers, "take", "found[0] > tx.now", "False"),
+    ],
+    "a second completion of a promise replaces the first": [
+        Edit(promise, "complete", "if found is not None and found[0] != LISTENING:", "if False:")
+    ],
+    "the children of an id's new life are those of the old one": [Edit(call, "_child_id", "life << 20 | index", "index")],
+    "a merge forgets to note its change": [Edit(transaction.Transaction, "merge", "self.operations.append(operation)", "self.operations.append([page_id, None, {}])")],
+}
+NAMES: Final = list(MISTAKES)
 
 
 @contextlib.contextmanager
 def made(name: str | None) -> Iterator[None]:
-    yield
+    """Within it the mistake is made; None: no mistake."""
+    undo: list[tuple[Any, str, Any]] = []
+    try:
+        for edit in MISTAKES[name] if name is not None else ():
+            undo.append((edit.holder, edit.name, inspect.getattr_static(edit.holder, edit.name)))
+            setattr(edit.holder, edit.name, _edited(edit))
+        yield
+    finally:
+        for holder, attribute, before in reversed(undo):
+            setattr(holder, attribute, before)
+
+
+def _edited(edit: Edit) -> Any:
+    function = getattr(edit.holder, edit.name)
+    source = textwrap.dedent(inspect.getsource(function))
+    if source.count(edit.old) != 1:
+        raise LookupError(f"{edit.name} holds {edit.old!r} {source.count(edit.old)} times, expected once; adapt the mistake to the code")
+    namespace: dict[str, Any] = {}
+    code = compile("from __future__ import annotations\n" + source.replace(edit.old, edit.new), f"<mistake in {edit.name}>", "exec")
+    module = sys.modules[function.__module__]
+    exec(code, module.__dict__, namespace)  # noqa: S102 - our own source
+    return namespace[edit.name]

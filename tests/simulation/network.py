@@ -125,6 +125,8 @@ class _Log:
 
     async def put(self, shard: int, item: LogItem) -> LogItem | None:
         world, process = self._wire.world, PROCESS.get()
+        if item.operations:
+            world.oracle.acts(process, shard)
 
         def act() -> LogItem | None:
             if item.position < world.store.record(shard).checkpoint and item.position not in self._log._items[shard]:
@@ -173,7 +175,11 @@ class _Leases:
         self._leases = leases
 
     async def read(self) -> tuple[Mapping[int, ShardRecord], Mapping[str, Member]]:
-        return await self._wire.call("leases read", lambda: now(self._leases.read()), write=False)  # type: ignore[no-any-return]
+        asked_at, process = self._wire.world.loop.time(), PROCESS.get()
+        records, members = await self._wire.call("leases read", lambda: now(self._leases.read()), write=False)
+        if process is not None:
+            self._wire.world.oracle.looked(process, records, asked_at)
+        return records, members
 
     async def acquire(self, shard: int, *, seen_epoch: int, owner: str) -> ShardRecord | None:
         def act() -> ShardRecord | None:

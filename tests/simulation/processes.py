@@ -14,6 +14,7 @@ from holdfast.protocol.messages import MessageType as M
 from holdfast.protocol.versions import content_type
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.node import Node
+from holdfast_runtime.engine import model
 from holdfast_runtime.engine.registry import (
     Deployment,
     HandlerKind,
@@ -120,6 +121,7 @@ class SimEndpoint:
 
     async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
         world, loop, random = self._world, self._world.loop, self._world.random
+        world.oracle.acts(PROCESS.get(), model.shard_of(request.headers["x-restate-invocation-id"], world.shards))
         answer: asyncio.Future[EndpointResponse] = loop.create_future()
         loop.call_later(0.001 + random.random() * 0.03, self._arrive, request, answer, context=world.context)
         try:

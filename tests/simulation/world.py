@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import copy_context
 from random import Random
 from typing import Any, Final
@@ -16,7 +17,7 @@ from holdfast.protocol import ids
 from holdfast.protocol.ids import InvocationId
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, Failed, InvocationFilter, NewInvocation, NotFound, NotReady, Success
 from holdfast_runtime.coordinator.front import Target as FrontTarget
-from holdfast_runtime.coordinator.shard import Fenced
+from holdfast_runtime.coordinator.shard import Fenced, Shard
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.model import Status
 from holdfast_runtime.ports.endpoint import EndpointRequest
@@ -72,7 +73,7 @@ class World:
         self.processes: list[Process] = []
         self.known: dict[str, tuple[InvocationId, Target]] = {}  # acknowledged
         self.purged: set[str] = set()
-        self.awaited: list[tuple[InvocationId, int]] = []
+        self.awaited: set[tuple[str, int, int]] = set()
         self.last_attempt: dict[int, tuple[int, str]] = {}
         self._numbers = 0
 
@@ -104,7 +105,7 @@ class World:
     # -- the course of a world
 
     def play(self) -> World:
-        with small_limits(), running(self.loop):
+        with small_limits(), running(self.loop), self._watched():
             try:
                 for number in range(self.random.choice([1, 2, 3, 3])):
                     self.processes.append(Process(self, f"p{number}"))
@@ -124,6 +125,21 @@ class World:
         if self.error is not None:
             raise self.error
         return self
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The oracle is told when a shard begins to act."""
+        start = Shard.start
+
+        def told(shard: Shard) -> None:
+            self.oracle.starts(PROCESS.get(), shard.number, shard.epoch)
+            start(shard)
+
+        Shard.start = told  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Shard.start = start  # type: ignore[method-assign]
 
     def _run(self, seconds: float) -> None:
         self.loop.run_until(self.loop.time() + seconds)
@@ -157,22 +173,23 @@ class World:
     def _come_to_rest(self) -> None:
         """Everything that was accepted ends; what waits for somebody who was cancelled or killed is cancelled too."""
         end = self.loop.time() + REST_S
-        ending = end - 200.0
         self.task(self._operator())
-        while self._unfinished():
+        self._settle(end, lambda: not self._unfinished())
+        self._run(3.0)
+        attached = [self.task(self._attach(*known)) for known in self.known.values()]
+        self._settle(end, lambda: all(task.done() for task in attached) and not self._unfinished())
+        self._run(2.0)
+
+    def _settle(self, end: float, at_rest: Callable[[], bool]) -> None:
+        cancel_at = end - 200.0
+        while not at_rest():
             self._run(1.0)
-            if self.loop.time() > ending and self.meddles:
-                ending += 5.0
+            if self.loop.time() > cancel_at and self.meddles:
+                cancel_at += 5.0
                 for life in self._unfinished():
                     self.task(self._operate("cancel", InvocationId.parse(life)))
             if self.loop.time() > end:
                 raise Violation(f"liveness: {self._stuck()}")
-        self._run(3.0)
-        attached = [self.task(self._attach(*known)) for known in self.known.values()]
-        self._run(30.0)
-        if not all(task.done() for task in attached):
-            raise Violation("liveness: an attach to an acknowledged invocation has no answer")
-        self._run(2.0)
 
     def _unfinished(self) -> list[str]:
         return [name for name, lives in self.oracle.lives.items() if lives[-1].result is None]
@@ -184,7 +201,8 @@ class World:
             life = self.oracle.lives[name][-1]
             rows.append(f"{name} {life.target} {Status(document[model.STATUS]).name if document else 'gone'} {len(life.entries)} entries "
                         f"awaiting {document.get(model.AWAITING)}")
-        return "; ".join(rows)
+        records = [self.store.record(shard) for shard in range(self.shards)]
+        return "; ".join([*rows, *map(str, records), f"alive {[p.node.process_id for p in self.processes if p.alive]}"])
 
     def _check_tasks(self) -> None:
         """Nothing in the coordinator may fail in a way nobody expects."""
@@ -244,8 +262,8 @@ class World:
         self.trace(f"attempt of {attempt.id} knowing {len(attempt.entries)} entries: {response.ended}, {len(response.body)} bytes")
         self._count_idle(life, len(attempt.entries), response.ended)
         for index in response.published:
-            if (attempt.id, index) not in self.awaited:
-                self.awaited.append((attempt.id, index))
+            if (str(attempt.id), id(life), index) not in self.awaited:
+                self.awaited.add((str(attempt.id), id(life), index))
                 self.task(self._resolve(attempt.id, index))
         return response.body
 
