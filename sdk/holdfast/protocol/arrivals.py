@@ -26,6 +26,7 @@ class Arrivals:
         self._leaves: dict[Key, Leaf] = {}
         self._early: dict[Key, Resolution] = {}  # arrived before the handler asked
         self._signals: dict[str, list[Resolution]] = {}  # named signals nobody took yet
+        self.latest: Leaf | None = None  # what the last taken notification resolved
         self._recorded = {key for key, _ in notifications}
         self._texts = {key: outcome.text for key, outcome in notifications if isinstance(outcome, Text)}
 
@@ -70,13 +71,15 @@ class Arrivals:
         """Takes the next notification; True when it is a cancellation."""
         key, outcome = self._notifications[self._position]
         self._position += 1
+        self.latest = None
         if key == CANCEL_KEY:
             return True
         resolution = self._resolution(outcome)
         if key[0] == "n":
             self._signals.setdefault(str(key[1]), []).append(resolution)
         elif key in self._leaves:
-            self._leaves[key].resolution = resolution
+            self.latest = self._leaves[key]
+            self.latest.resolution = resolution
         else:
             self._early[key] = resolution
         return False

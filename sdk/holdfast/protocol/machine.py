@@ -57,6 +57,7 @@ from holdfast.protocol.outcomes import (
     Node,
     Outcome,
     Success,
+    Watch,
 )
 from holdfast.protocol.replay import JournalMismatchError, RecordedCommands
 from holdfast.protocol.request import read_request
@@ -372,11 +373,11 @@ class Machine:
         be executed; at least one must have been proposed. After Suspend the attempt is over.
         """
         self._check_open()
-        for leaf in node.leaves():
-            leaf.awaited = True
+        watch = Watch(node, deadlines)
         while True:
-            self._arrivals.bind_signals(node)
-            if (done := self._first(node, deadlines)) is not None:
+            if watch.signals:
+                self._arrivals.bind_signals(node)
+            if watch.may_be_over(self._arrivals.latest) and (done := self._first(node, deadlines)) is not None:
                 self._arrivals.release_signals(node, delivered=isinstance(done, Ready))
                 return done
             if self._arrivals.exhausted:

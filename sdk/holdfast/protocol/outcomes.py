@@ -221,3 +221,37 @@ Node: TypeAlias = Leaf | All | First | Ended
 
 def _sequence(resolution: Resolution) -> int:
     return resolution.sequence
+
+
+class Watch:
+    """Tells when it is worth asking whether a wait is over, so that waiting for n results costs n steps and not n times n.
+
+    signals: a named signal is among the leaves; those come and go, so that everything has to be asked each time.
+    """
+
+    __slots__ = ("_asked", "_leaves", "_plain", "_unresolved", "signals")
+
+    def __init__(self, node: Node, deadlines: Sequence[Leaf]) -> None:
+        below = {id(leaf): leaf for leaf in node.leaves()}  # one may stand in several places
+        self.signals = False
+        for leaf in below.values():
+            leaf.awaited = True
+            self.signals = self.signals or leaf.kind == "signal"
+        self._leaves = {*below, *map(id, deadlines)}
+        # All of plain leaves: not over before the last one came or one failed.
+        self._plain = isinstance(node, All) and not deadlines and all(isinstance(child, Leaf) for child in node.children)
+        self._unresolved = sum(leaf.resolution is None for leaf in below.values())
+        self._asked = False
+
+    def may_be_over(self, latest: Leaf | None) -> bool:
+        """`latest`: the leaf that was resolved since the last call, if any."""
+        if self.signals or not self._asked:
+            self._asked = True
+            return True
+        if latest is None or id(latest) not in self._leaves:
+            return False
+        if not self._plain:
+            return True
+        self._unresolved -= 1
+        assert latest.resolution is not None
+        return self._unresolved <= 0 or isinstance(latest.resolution.outcome, Failed)
