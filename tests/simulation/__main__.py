@@ -66,7 +66,9 @@ def one(seed: int, mistake: str | None, *, everything: bool) -> int:
     except BaseException:
         print("\n".join(line[:1500] for line in (world.lines if everything else world.lines[-60:])))
         traceback.print_exc()
-        print(f"seed {seed} failed; replay: python -m tests.simulation --seed {seed} --trace" + (f" --mistake {mistake}" if mistake else ""))
+        print(
+            f"seed {seed} failed; replay: python -m tests.simulation --seed {seed} --trace" + (f" --mistake {mistake}" if mistake else "")
+        )
         return 1
     print("\n".join(line[:1500] for line in world.lines) if everything else f"seed {seed}: nothing found")
     return 0

@@ -75,6 +75,7 @@ class Oracle:
         self.lives: dict[str, list[Life]] = {}
         self.state: dict[tuple[str, str], dict[str, Any]] = {}
         self.lines: dict[str, Line] = {}  # key page -> who queues for it
+        self.promises: dict[str, dict[str, list[Any]]] = {}
         self._page_shards: dict[str, int] = {}
         self._sealed: dict[tuple[int, int], float] = {}  # (shard, epoch) -> when
         self._saw: dict[tuple[str, int], tuple[int, float]] = {}  # (process, shard) -> epoch, when it asked
@@ -146,6 +147,11 @@ class Oracle:
             self._entry(page_id.split("/")[1], operation[1][0], operation[2])
         elif page_id[0] in "KQ":
             self._key_operation(shard, page_id, operation)
+            if len(operation) == 3 and operation[1] and operation[1][0] == model.PROMISES:
+                self._promised(page_id, operation[1][1], operation[2])
+        elif page_id[0] == "P" and len(operation) == 3:
+            _, service, _, key, name = page_id.split("/")
+            self._promised(f"K/{service}/{key}", name, operation[2]["v"])
         elif page_id[0] == "X" and page_id.count("/") == 4 and "/out/" in page_id and len(operation) == 3 and operation[1]:
             self.shards[shard].sent[int(page_id.split("/")[3]), operation[1][0]] = encode(operation[2])
         elif page_id[0] == "X" and "/recent/" in page_id and len(operation) == 3 and operation[1]:
@@ -263,8 +269,10 @@ class Oracle:
             return
         status = Status(document[model.STATUS])
         self.demand(active == (status is Status.RUNNING), f"invariant 10: {invocation} is {status.name}, active: {active}")
-        self.demand(document[model.LENGTH] == len(life.entries), f"invariant 8: {invocation} has {len(life.entries)} entries, its page says "
-                    f"{document[model.LENGTH]}")
+        self.demand(
+            document[model.LENGTH] == len(life.entries),
+            f"invariant 8: {invocation} has {len(life.entries)} entries, its page says {document[model.LENGTH]}",
+        )
         self.demand((life.result is not None) == (status is Status.DONE), f"I1: {invocation} is {status.name}, result {life.result!r}")
         if life.execute_at is not None and clock is not None and status is not Status.SCHEDULED and life.result is None:
             self.demand(self.world.latest_ms() >= life.execute_at, f"I5: {invocation} starts before its time")
@@ -276,7 +284,9 @@ class Oracle:
         service, _, key, kind = document[model.TARGET]
         if kind == "exclusive":
             holder = (pages.get(model.key_page(service, key)) or {}).get(model.LOCK)
-            self.demand((holder == invocation) == (status in HOLDS), f"invariant 10: {invocation} is {status.name}, the key is held by {holder}")
+            self.demand(
+                (holder == invocation) == (status in HOLDS), f"invariant 10: {invocation} is {status.name}, the key is held by {holder}"
+            )
             if status is Status.QUEUED:
                 line = self.lines.get(model.key_page(service, key), Line())
                 self.demand(invocation in line.waiting.values(), f"invariant 10: {invocation} is queued and in no queue")
@@ -284,7 +294,9 @@ class Oracle:
     def _pending(self, invocation: str, document: Any) -> None:
         for completion_id in document[model.TIMERS]:
             if document[model.STATUS] != Status.SCHEDULED:
-                self.demand(completion_id in document[model.PENDING], f"invariant 13: timer {completion_id} of {invocation}, nothing waits for it")
+                self.demand(
+                    completion_id in document[model.PENDING], f"invariant 13: timer {completion_id} of {invocation}, nothing waits for it"
+                )
 
     # -- keys
 
@@ -330,6 +342,14 @@ class Oracle:
         else:
             self.demand(not self.state.get((service, key)), f"I2: {key_id} is dropped with state {self.state.get((service, key))}")
         self.lines[key_id] = Line()
+        self.promises.pop(key_id, None)
+
+    def _promised(self, key_id: str, name: str, value: list[Any]) -> None:
+        """A promise is completed once."""
+        promises = self.promises.setdefault(key_id, {})
+        if value[0] != "l":
+            self.demand(promises.setdefault(name, value) == value, f"I5: promise {name} of {key_id} is {promises[name]}, and then {value}")
+            self.world.count("promise completed")
 
     def _enqueue(self, key_id: str, line: Line, number: int, invocation: str) -> None:
         if line.waiting.get(number) == invocation:
@@ -375,7 +395,9 @@ class Oracle:
             applied = (self.shards[destination].pages.get(model.inbox_page(destination)) or {}).get(shard, 0)
             acknowledged = document.get("a", 0)
             self.demand(acknowledged <= applied, f"invariant 11: {acknowledged} acknowledged by {destination}, {applied} applied durably")
-            self.demand(acknowledged >= before.get("a", 0) and document.get("n", 0) >= before.get("n", 0), f"invariant 11: {page_id} went back")
+            self.demand(
+                acknowledged >= before.get("a", 0) and document.get("n", 0) >= before.get("n", 0), f"invariant 11: {page_id} went back"
+            )
             for number in range(acknowledged + 1, document.get("n", 0) + 1):
                 page = self.shards[shard].pages.get(model.messages_page(shard, destination, number)) or {}
                 self.demand(number in page, f"invariant 11: message {number} of {page_id} is not acknowledged and not there")
@@ -391,9 +413,7 @@ class Oracle:
         found = decode(page.document) if page.document is not None else None
         self.demand(found == expected, f"invariant 4: {page_id} as of batch {page.lsn} is flushed as {found!r}, the log says {expected!r}")
 
-    def page_landed(
-        self, page_id: str, page: StoredPage, before: StoredPage | None, accepted: bool, expires_at_ms: int | None
-    ) -> None:
+    def page_landed(self, page_id: str, page: StoredPage, before: StoredPage | None, accepted: bool, expires_at_ms: int | None) -> None:
         if not accepted:
             self.world.count("page put refused")
             return
@@ -408,7 +428,9 @@ class Oracle:
         """Nothing before the checkpoint may be needed any more (invariant 5)."""
         self.demand(checkpoint >= before, f"invariant 5: the checkpoint of {shard} goes back from {before} to {checkpoint}")
         replica, stored = self.shards[shard], self.world.store.pages()
-        self.demand(checkpoint <= replica.last + 1, f"invariant 5: checkpoint {checkpoint} of shard {shard}, the log ends at {replica.last}")
+        self.demand(
+            checkpoint <= replica.last + 1, f"invariant 5: checkpoint {checkpoint} of shard {shard}, the log ends at {replica.last}"
+        )
         self.world.count("checkpoint")
         for page_id, history in replica.history.items():
             there = stored.get(page_id)
@@ -420,7 +442,10 @@ class Oracle:
                 gone = dropped or (document is not None and self._may_be_gone(document))
                 self.demand(gone, f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is not stored")
             else:
-                self.demand(there.lsn >= lsn, f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is stored as of {there.lsn}")
+                self.demand(
+                    there.lsn >= lsn,
+                    f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is stored as of {there.lsn}",
+                )
 
     def _may_be_gone(self, document: bytes) -> bool:
         content = decode(document)
@@ -459,7 +484,9 @@ class Oracle:
         life.seen = max(life.seen, len(entries))
         if life.base is None and life is self.life(invocation) and not any(map(_is_state, life.entries)):
             service, _, key, kind = life.target
-            holder = (self.document_of(model.key_page(service, key), invocation) or {}).get(model.LOCK) if kind == "exclusive" else invocation
+            holder = (
+                (self.document_of(model.key_page(service, key), invocation) or {}).get(model.LOCK) if kind == "exclusive" else invocation
+            )
             if kind in ("exclusive", "run") and holder == invocation:
                 life.base = dict(self.state.get((service, key), {}))
         return life
@@ -476,7 +503,8 @@ class Oracle:
     def looked(self, process: SimProcess, records: Any, asked_at: float) -> None:
         """A process has read who owns what."""
         for number, record in records.items():
-            self._saw[process.name, number] = (record.epoch, asked_at)
+            if asked_at >= self._saw.get((process.name, number), (0, -1.0))[1]:
+                self._saw[process.name, number] = (record.epoch, asked_at)
 
     def starts(self, process: SimProcess | None, shard: int, epoch: int) -> None:
         """An owner begins to act: it must have seen its epoch after its seal (invariant 7)."""
@@ -485,7 +513,9 @@ class Oracle:
         saw, asked_at = self._saw.get((process.name, shard), (-1, 0.0))
         proven = sealed_at is not None and saw == epoch and asked_at >= sealed_at
         if not proven:
-            self.world.fail(Violation(f"invariant 7: {process.name} acts for shard {shard} in epoch {epoch}, sealed at {sealed_at}, saw {saw}"))
+            self.world.fail(
+                Violation(f"invariant 7: {process.name} acts for shard {shard} in epoch {epoch}, sealed at {sealed_at}, saw {saw}")
+            )
 
     def acts(self, process: SimProcess | None, shard: int) -> None:
         """An owner writes or calls a handler: its lease must be fresh (storage design §4.5)."""

@@ -25,9 +25,7 @@ class Suspend(Exception):
     """Nothing can go on before one of these is there."""
 
     def __init__(self, completions: list[int], signals: list[int], names: list[str]) -> None:
-        self.message = messages.Suspension(
-            waiting_completions=completions, waiting_signals=[*signals, CANCEL], waiting_named_signals=names
-        )
+        self.message = messages.Suspension(waiting_completions=completions, waiting_signals=[*signals, CANCEL], waiting_named_signals=names)
         super().__init__("suspended")
 
 
@@ -95,9 +93,11 @@ class Run:
             except Cancelled:
                 for number in self.children:
                     child = self.wait_for(("c", number), catch=False).invocation_id
-                    self.issue(M.SEND_SIGNAL_COMMAND, messages.SendSignalCommand(target_invocation_id=child, idx=CANCEL, void=messages.Void()))
+                    self.issue(
+                        M.SEND_SIGNAL_COMMAND, messages.SendSignalCommand(target_invocation_id=child, idx=CANCEL, void=messages.Void())
+                    )
                 failed = True
-            self.output(failed or [["terminal"]] == self.script[-1:])
+            self.output(failed or self.script[-1:] == [["terminal"]])
             self.new.append(frames.encode(M.END, b""))
             attempt.ended = "end"
         except Suspend as suspend:

@@ -21,6 +21,10 @@ from holdfast_runtime.engine import timers as engine_timers
 from holdfast_runtime.engine.commands import call, promise
 
 
+class Outdated(Exception):
+    """The code an edit is about has changed: adapt the mistake."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """In the function `name` of `holder` (a module or a class), `old` becomes `new`."""
@@ -62,11 +66,15 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     "a page is flushed with half a batch": [Edit(flush.Flusher, "_flush", "while page.lsn >= shard.open:", "while False:")],
     "a page that changed while it was flushed counts as clean": [Edit(flush.Flusher, "_cleaned", "if page.lsn != lsn:", "if False:")],
-    "a dropped page leaves no tombstone": [Edit(flush.Flusher, "_flush", "if document is None and not page.stored:", "if document is None:")],
+    "a dropped page leaves no tombstone": [
+        Edit(flush.Flusher, "_flush", "if document is None and not page.stored:", "if document is None:")
+    ],
     "the store takes an older page": [Edit(memory.MemoryPages, "put", "there.lsn >= page.lsn", "False")],
     "dirty pages are evicted": [Edit(flush.Flusher, "evict", "page.first is None", "True")],
     # §4.4 checkpoint
-    "the checkpoint passes dirty pages": [Edit(flush.Flusher, "checkpoint", "checkpoint = min(first, shard.next)", "checkpoint = shard.next")],
+    "the checkpoint passes dirty pages": [
+        Edit(flush.Flusher, "checkpoint", "checkpoint = min(first, shard.next)", "checkpoint = shard.next")
+    ],
     "the store deletes a finished invocation while the log still holds it": [
         Edit(flush, "_expires_at", "return max(expires_at, now) + LOG_MS if expires_at is not None else None", "return expires_at")
     ],
@@ -74,8 +82,11 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     "the log is not sealed": [
         Edit(recovery, "_read_and_seal", "seal = LogItem", "return items\n        seal = LogItem"),
         Edit(recovery, "take", "sealed_at = acquired.checkpoint + len(items)", "sealed_at = acquired.checkpoint + len(items) - 1"),
+        Edit(recovery, "take", "sealed_at < now.tip", "sealed_at + 1 < now.tip"),
     ],
-    "the epoch is not looked at again after the seal": [Edit(recovery, "take", "now is None or now.epoch != acquired.epoch", "now is None")],
+    "the epoch is not looked at again after the seal": [
+        Edit(recovery, "take", "now is None or now.epoch != acquired.epoch", "now is None")
+    ],
     "a higher epoch in the log does not stop a take-over": [
         Edit(recovery, "_read_and_seal", "any(item.epoch > record.epoch for item in found)", "False")
     ],
@@ -95,17 +106,29 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     # §4.6 channels
     "messages are acknowledged before they are durable": [
-        Edit(owner, "serve", "await answerable(shard, lsn)\n            return {\"applied\": applied}", 'return {"applied": applied}')
+        Edit(owner, "serve", 'await answerable(shard, lsn)\n            return {"applied": applied}', 'return {"applied": applied}')
     ],
     "messages are applied without looking at their numbers": [Edit(outbox, "receive", "if sequence <= last:", "if False:")],
     "messages count as acknowledged when they were sent": [
-        Edit(channels.Channels, "_send", "MessagesAcknowledged(destination, applied)", "MessagesAcknowledged(destination, window[-1][0])")
+        Edit(
+            channels.Channels,
+            "_send",
+            "await environment.clock.sleep(environment.settings.resend_s)\n                continue",
+            "applied = window[-1][0]",
+        )
     ],
     # §6 operations
-    "the answer of an overtaken attempt counts": [Edit(attempts.Attempts, "_commit", "guard=lambda: self._tokens.get(invocation) == token", "guard=None")],
+    "the answer of an overtaken attempt counts": [
+        Edit(attempts.Attempts, "_commit", "guard=lambda: self._tokens.get(invocation) == token", "guard=None")
+    ],
     "an end does not overtake the attempt in flight": [Edit(finish, "finish", "tx.overtake(invocation)", "pass")],
     "a suspension is matched against the whole journal": [
-        Edit(engine_attempts, "_suspend", "journal.entries(tx, event.invocation, document, event.known)", "journal.entries(tx, event.invocation, document)")
+        Edit(
+            engine_attempts,
+            "_suspend",
+            "journal.entries(tx, event.invocation, document, event.known)",
+            "journal.entries(tx, event.invocation, document)",
+        )
     ],
     "a suspension does not look at what came meanwhile": [Edit(engine_attempts, "_suspend", "if found is not None:", "if False:")],
     "an awakeable is completed by everybody who tries": [Edit(notify, "signal", "if name in document[model.SIGNALLED]:", "if False:")],
@@ -120,24 +143,36 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         )
     ],
     "the queue of a key is served from its end": [
-        Edit(object_queue, "_pop", "found: str | list[Any] | None = document[model.QUEUE].get(head)", "found = document[model.QUEUE].get(head)\n"
-             "        if len(document[model.QUEUE]) > 1:\n"
-             "            number = max(document[model.QUEUE])\n"
-             "            found = document[model.QUEUE][number]\n"
-             "            tx.delete(page_id, (model.QUEUE, number))\n"
-             "            return found")
+        Edit(
+            object_queue,
+            "_pop",
+            "found: str | list[Any] | None = document[model.QUEUE].get(head)",
+            "found = document[model.QUEUE].get(head)\n"
+            "        if len(document[model.QUEUE]) > 1:\n"
+            "            number = max(document[model.QUEUE])\n"
+            "            found = document[model.QUEUE][number]\n"
+            "            tx.delete(page_id, (model.QUEUE, number))\n"
+            "            return found",
+        )
     ],
-    "results that are not kept are not remembered": [Edit(recent, "recall", "for minute, (pages, _) in index.items():", "for minute, (pages, _) in ():")],
+    "results that are not kept are not remembered": [
+        Edit(recent, "recall", "for minute, (pages, _) in index.items():", "for minute, (pages, _) in ():")
+    ],
     "an arrival is still called fresh when it is sent again": [Edit(node, "again", "if not event.fresh:", "if True:")],
     "a timer fires early": [
         Edit(timers.Timers, "_push", "first = self._heap[0]", "entry = (entry[0] - 25, *entry[1:])\n    first = self._heap[0]"),
         Edit(engine_timers, "take", "found[0] > tx.now", "False"),
     ],
     "a second completion of a promise replaces the first": [
-        Edit(promise, "complete", "if found is not None and found[0] != LISTENING:", "if False:")
+        Edit(promise, "complete", "if found is not None and found[0] != LISTENING:", "if False:"),
+        Edit(
+            promise, "complete", "found[1] if found is not None else ()", "found[1] if found is not None and found[0] == LISTENING else ()"
+        ),
     ],
     "the children of an id's new life are those of the old one": [Edit(call, "_child_id", "life << 20 | index", "index")],
-    "a merge forgets to note its change": [Edit(transaction.Transaction, "merge", "self.operations.append(operation)", "self.operations.append([page_id, None, {}])")],
+    "a merge forgets to note its change": [
+        Edit(transaction.Transaction, "merge", "self.operations.append(operation)", "self.operations.append([page_id, None, {}])")
+    ],
 }
 NAMES: Final = list(MISTAKES)
 
@@ -147,22 +182,25 @@ def made(name: str | None) -> Iterator[None]:
     """Within it the mistake is made; None: no mistake."""
     undo: list[tuple[Any, str, Any]] = []
     try:
-        for edit in MISTAKES[name] if name is not None else ():
-            undo.append((edit.holder, edit.name, inspect.getattr_static(edit.holder, edit.name)))
-            setattr(edit.holder, edit.name, _edited(edit))
+        edits = MISTAKES[name] if name is not None else []
+        for holder, function in {(edit.holder, edit.name): None for edit in edits}:
+            undo.append((holder, function, inspect.getattr_static(holder, function)))
+            setattr(holder, function, _edited([edit for edit in edits if (edit.holder, edit.name) == (holder, function)]))
         yield
     finally:
         for holder, attribute, before in reversed(undo):
             setattr(holder, attribute, before)
 
 
-def _edited(edit: Edit) -> Any:
-    function = getattr(edit.holder, edit.name)
+def _edited(edits: list[Edit]) -> Any:
+    """The function all `edits` are about, with them."""
+    function = getattr(edits[0].holder, edits[0].name)
     source = textwrap.dedent(inspect.getsource(function))
-    if source.count(edit.old) != 1:
-        raise LookupError(f"{edit.name} holds {edit.old!r} {source.count(edit.old)} times, expected once; adapt the mistake to the code")
+    for edit in edits:
+        if source.count(edit.old) != 1:
+            raise Outdated(f"{edit.name} holds {edit.old!r} {source.count(edit.old)} times, expected once; adapt the mistake to the code")
+        source = source.replace(edit.old, edit.new)
     namespace: dict[str, Any] = {}
-    code = compile("from __future__ import annotations\n" + source.replace(edit.old, edit.new), f"<mistake in {edit.name}>", "exec")
-    module = sys.modules[function.__module__]
-    exec(code, module.__dict__, namespace)  # noqa: S102 - our own source
-    return namespace[edit.name]
+    code = compile("from __future__ import annotations\n" + source, f"<mistake in {edits[0].name}>", "exec")
+    exec(code, sys.modules[function.__module__].__dict__, namespace)
+    return namespace[edits[0].name]

@@ -95,7 +95,7 @@ class Author:
             case "get" | "lazyget" | "clear":
                 return [kind, random.choice(NAMES)]
             case "promise":
-                return ["promise", random.choice(["peek", "complete", "complete", "round"]), random.choice(NAMES)]
+                return ["promise", random.choice(["peek", "complete", "complete", "round"]), random.choice("xxxy")]
             case _:
                 return [kind]
 

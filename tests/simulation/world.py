@@ -15,7 +15,16 @@ from typing import Any, Final
 
 from holdfast.protocol import ids
 from holdfast.protocol.ids import InvocationId
-from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, Failed, InvocationFilter, NewInvocation, NotFound, NotReady, Success
+from holdfast_runtime.coordinator.front import (
+    CoordinatorUnavailable,
+    Done,
+    Failed,
+    InvocationFilter,
+    NewInvocation,
+    NotFound,
+    NotReady,
+    Success,
+)
 from holdfast_runtime.coordinator.front import Target as FrontTarget
 from holdfast_runtime.coordinator.shard import Fenced, Shard
 from holdfast_runtime.engine import model
@@ -59,6 +68,7 @@ class World:
         self.skews = self.random.choice([[0], [-400, 0, 700]])
         self.fault_rate = self.random.choice([0.02, 0.1, 0.3])
         self.meddles = self.random.random() < 0.5  # whether clients cancel, kill and purge
+        self.reruns = self.random.choice([0, 0, 30])
         self.duration = self.random.choice([5.0, 12.0, 25.0])
         # what is broken just now
         self.store_down = False
@@ -199,8 +209,10 @@ class World:
         for name in self._unfinished():
             document = self.oracle.document(name) or {}
             life = self.oracle.lives[name][-1]
-            rows.append(f"{name} {life.target} {Status(document[model.STATUS]).name if document else 'gone'} {len(life.entries)} entries "
-                        f"awaiting {document.get(model.AWAITING)}")
+            rows.append(
+                f"{name} {life.target} {Status(document[model.STATUS]).name if document else 'gone'} {len(life.entries)} entries "
+                f"awaiting {document.get(model.AWAITING)}"
+            )
         records = [self.store.record(shard) for shard in range(self.shards)]
         return "; ".join([*rows, *map(str, records), f"alive {[p.node.process_id for p in self.processes if p.alive]}"])
 
@@ -291,7 +303,9 @@ class World:
         target = self.author.target()
         nonce = self.unique()
         idempotency_key = f"k{random.randrange(8)}" if target[0] != "Flow" and random.random() < 0.3 else None
-        await self._request(target, self.author.script(target), nonce, idempotency_key, delay_ms=random.choice([None, None, None, 0, 400, 3_000]))
+        await self._request(
+            target, self.author.script(target), nonce, idempotency_key, delay_ms=random.choice([None, None, None, 0, 400, 3_000])
+        )
 
     async def _request(self, target: Target, script: Script, nonce: str, idempotency_key: str | None, *, delay_ms: int | None) -> None:
         """Send or call; what has a key of its own is tried until it is acknowledged, all else once."""
@@ -331,8 +345,11 @@ class World:
         invocation, target = random.choice(list(self.known.values()))
         verbs = ["output", "output", "attach", "pause", "list", "describe", "again"]
         if self.meddles:
-            verbs += ["cancel", "kill", "purge", "rerun"]
+            verbs += ["cancel", "kill", "purge", "rerun", *["rerun"] * self.reruns]
         verb = random.choice(verbs)
+        if verb == "rerun":
+            workflows = [known for known in self.known.values() if known[1][0] == "Flow"]
+            invocation, target = random.choice(workflows or [(invocation, target)])
         match verb:
             case "output":
                 await self._output(invocation)
@@ -414,7 +431,11 @@ class World:
             self._observe(invocation, found)
         elif isinstance(found, NotReady):
             # A reader may be shown what its owner's lease allows, not older (storage design §4.5).
-            if ended is not None and self.loop.time() - ended > 20.0 + self.settings.lease_s and len(self.oracle.lives[str(invocation)]) == 1:
+            if (
+                ended is not None
+                and self.loop.time() - ended > 20.0 + self.settings.lease_s
+                and len(self.oracle.lives[str(invocation)]) == 1
+            ):
                 raise Violation(f"I6: {invocation} is said not to be ready, it ended {self.loop.time() - ended:.1f} s ago")
         elif str(invocation) not in self.purged and self._must_exist(invocation):
             raise Violation(f"I1: {invocation} was acknowledged and is said not to exist")
