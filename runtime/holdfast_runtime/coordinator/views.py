@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType
+from holdfast_runtime.coordinator.scans import peek
 from holdfast_runtime.engine import journal, model
 from holdfast_runtime.engine.commands import state
 from holdfast_runtime.engine.model import Document, Status
@@ -29,26 +30,35 @@ _LIST_PAGES: Final = 64  # index pages loaded together
 
 
 async def rows(shard: Shard, where: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of `where` = {service, handler, key, status, limit}, newest first. Reads the index pages only."""
-    index = shard.pages[model.listing_index(shard.number)].document or {}
-    page_ids = [model.live_page(shard.number, number) for number in index.get("p", {})]
-    for bucket, (last, _) in index.get("a", {}).items():
-        page_ids += [model.finished_page(shard.number, bucket, number) for number in range(last + 1)]
-    found: list[dict[str, Any]] = []
-    for start in range(0, len(page_ids), _LIST_PAGES):
-        chunk = page_ids[start : start + _LIST_PAGES]
-        await shard.load(chunk)
-        for page_id in chunk:
-            page = shard.pages.get(page_id)
-            for invocation, row in (page.document or {}).items() if page is not None else ():
-                listed = _row(shard, invocation, row)
-                if listed is not None and _matches(listed, where):
-                    found.append(listed)
-    found.sort(key=lambda row: (row["created_at_ms"], row["id"]), reverse=True)
-    chosen = found[: where["limit"]]
+    """Rows of `where` = {service, handler, key, status, limit}, newest first. Reads the index pages only.
+
+    Live ones first: one that ends meanwhile is then found among the finished, whose pages are looked up after that.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for page_ids in (_live_pages, _finished_pages):
+        wanted = page_ids(shard)
+        for start in range(0, len(wanted), _LIST_PAGES):
+            for page in (await peek(shard, wanted[start : start + _LIST_PAGES])).values():
+                for invocation, row in (page or {}).items():
+                    listed = _row(shard, invocation, row)
+                    if listed is not None:
+                        found[invocation] = listed
+    chosen = [row for row in found.values() if _matches(row, where)]
+    chosen.sort(key=lambda row: (row["created_at_ms"], row["id"]), reverse=True)
     await shard.until_durable(shard.barrier())
     shard.check_lease()
-    return chosen
+    return chosen[: where["limit"]]
+
+
+def _live_pages(shard: Shard) -> list[str]:
+    index = shard.pages[model.listing_index(shard.number)].document or {}
+    return [model.live_page(shard.number, number) for number in index.get("p", {})]
+
+
+def _finished_pages(shard: Shard) -> list[str]:
+    index = shard.pages[model.listing_index(shard.number)].document or {}
+    buckets = index.get("a", {}).items()
+    return [model.finished_page(shard.number, bucket, number) for bucket, (last, _) in buckets for number in range(last + 1)]
 
 
 def _row(shard: Shard, invocation: str, row: Document) -> dict[str, Any] | None:
