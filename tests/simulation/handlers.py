@@ -1,6 +1,8 @@
-"""Handlers that speak the service protocol in bytes, as an SDK in request/response mode does: replay what is known, say what is new, suspend.
+"""Handlers that speak the service protocol in bytes, as an SDK in request/response mode does: replay what is known, say what is new,
+suspend.
 
-Each attempt checks what it is given against everything any earlier attempt of that invocation was given: nothing may be lost, changed or reordered
+Each attempt checks what it is given against everything any earlier attempt of that invocation was given: nothing may be lost, changed or
+reordered
 (invariant I1), and command bytes come back exactly as they were sent (I8). Every execution of a run proposes a value nobody has proposed before.
 """
 

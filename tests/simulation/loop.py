@@ -1,7 +1,8 @@
 """An event loop with virtual time that holds several simulated processes.
 
 Rules: time jumps to the next timer; callbacks of one instant run in the order they were asked for. Whatever runs carries its process in a
-context variable, and the loop looks before each step: the step of a crashed process is dropped for ever (no `finally`, no clean-up: a SIGKILL),
+context variable, and the loop looks before each step: the step of a crashed process is dropped for ever (no `finally`, no clean-up: a
+SIGKILL),
 that of a paused one is held until it resumes. So a crash or a pause can fall between any two steps, and the code under test cannot notice.
 """
 

@@ -1,7 +1,9 @@
 """What lies between the processes and the rest of the world: a store and a network that fail in every way their ports allow.
 
-A call may fail before it does anything, succeed and look failed, land seconds after its caller was told that it failed (or has died), be slow,
-or lose its answer. A late write is judged by its condition when it lands. Effects are carried out by the world, never by the process that asked.
+A call may fail before it does anything, succeed and look failed, land seconds after its caller was told that it failed (or has died), be
+slow,
+or lose its answer. A late write is judged by its condition when it lands. Effects are carried out by the world, never by the process that
+asked.
 """
 
 from __future__ import annotations
@@ -145,7 +147,8 @@ class _Log:
 
     async def read(self, shard: int, first: int, limit: int) -> Sequence[LogItem]:
         limit = min(limit, self._wire.world.random.randint(1, 8))
-        return await self._wire.call("log read", lambda: now(self._log.read(shard, first, limit)), write=False)  # type: ignore[no-any-return]
+        return await self._wire.call("log read", lambda: now(self._log.read(shard, first, limit)), write=False)  # type:
+        ignore[no-any-return]
 
 
 class _Pages:
@@ -204,7 +207,8 @@ class _Leases:
         return await self._wire.call("checkpoint", act, write=True)  # type: ignore[no-any-return]
 
     async def release(self, shard: int, *, epoch: int) -> bool:
-        return await self._wire.call("release", lambda: now(self._leases.release(shard, epoch=epoch)), write=True)  # type: ignore[no-any-return]
+        return await self._wire.call("release", lambda: now(self._leases.release(shard, epoch=epoch)), write=True)  # type:
+        ignore[no-any-return]
 
     async def heartbeat(self, member: Member) -> None:
         await self._wire.call("heartbeat", lambda: now(self._leases.heartbeat(member)), write=True)

@@ -1,4 +1,5 @@
-"""A simulated process: one real `Node` with its real `Coordinator`, on a clock, a generator, a store, a network and an endpoint of the world."""
+"""A simulated process: one real `Node` with its real `Coordinator`, on a clock, a generator, a store, a network and an endpoint of the
+world."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What handlers do in a simulated world: scripts, drawn from the seed and carried in the request, so that any attempt knows its whole program.
+"""What handlers do in a simulated world: scripts, drawn from the seed and carried in the request, so that any attempt knows its whole
+program.
 
 A script is a list of steps (see `handlers.Run`); a step that needs somebody else sends that somebody a script of its own.
 """

@@ -138,7 +138,8 @@ class Node:
             if held is not None and held.accepting:
                 self._spawn(self._hand_over(held))
             elif held is None and record.shard not in self._taking:
-                # Lost by a stale lease, or its release failed, and meanwhile it belongs to another: nobody takes what a living process holds.
+                # Lost by a stale lease, or its release failed, and meanwhile it belongs to another: nobody takes what a living process
+                # holds.
                 self._spawn(self._release(record.shard, record.epoch))
         wanted = [record for record in self._membership.to_take() if record.shard not in self._taking and record.shard not in self.shards]
         if wanted:
