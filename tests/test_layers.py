@@ -109,9 +109,7 @@ def test_protocol_and_engine_are_pure() -> None:
         if any(within(module, package) for package in PURE):
             tree = ast.parse(path.read_text())
             for line, problem in purity_violations(tree, module, path.name == "__init__.py"):
-                broken.append(
-                    f"{path.relative_to(ROOT)}:{line} {problem}; pass it in, pure code has no outside"
-                )
+                broken.append(f"{path.relative_to(ROOT)}:{line} {problem}; pass it in, pure code has no outside")
     assert not broken, "\n".join(broken)
 
 

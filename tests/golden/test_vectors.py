@@ -174,9 +174,7 @@ def test_60_invocations(group: str) -> None:
             assert ids.workflow_run_id(example["service"], example["key"]) == invocation
         if group == "idempotent_invocations":
             assert ids.idempotency_bucket(example["idempotency_key"]) == example["partition_bucket"]
-            derived = ids.idempotent_id(
-                example["service"], example["handler"], example["idempotency_key"], example.get("key")
-            )
+            derived = ids.idempotent_id(example["service"], example["handler"], example["idempotency_key"], example.get("key"))
             assert derived == invocation
 
 

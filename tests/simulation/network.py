@@ -147,8 +147,7 @@ class _Log:
 
     async def read(self, shard: int, first: int, limit: int) -> Sequence[LogItem]:
         limit = min(limit, self._wire.world.random.randint(1, 8))
-        return await self._wire.call("log read", lambda: now(self._log.read(shard, first, limit)), write=False)  # type:
-        ignore[no-any-return]
+        return await self._wire.call("log read", lambda: now(self._log.read(shard, first, limit)), write=False)  # type: ignore
 
 
 class _Pages:
@@ -207,8 +206,7 @@ class _Leases:
         return await self._wire.call("checkpoint", act, write=True)  # type: ignore[no-any-return]
 
     async def release(self, shard: int, *, epoch: int) -> bool:
-        return await self._wire.call("release", lambda: now(self._leases.release(shard, epoch=epoch)), write=True)  # type:
-        ignore[no-any-return]
+        return await self._wire.call("release", lambda: now(self._leases.release(shard, epoch=epoch)), write=True)  # type: ignore
 
     async def heartbeat(self, member: Member) -> None:
         await self._wire.call("heartbeat", lambda: now(self._leases.heartbeat(member)), write=True)

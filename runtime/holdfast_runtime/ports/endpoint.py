@@ -73,8 +73,6 @@ class EndpointFailure(Exception):
 class Endpoint(Protocol):
     """One transport. `timeout_s` bounds the whole exchange; when it is over, the request is aborted and EndpointFailure raised."""
 
-    async def request(
-        self, address: Address, request: EndpointRequest, *, timeout_s: float
-    ) -> EndpointResponse: ...
+    async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse: ...
 
     async def close(self) -> None: ...
