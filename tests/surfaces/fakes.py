@@ -24,6 +24,8 @@ from holdfast_runtime.coordinator.front import (
     Outcome,
     RegisterDeployment,
     Registered,
+    Scan,
+    Scanned,
     Success,
 )
 from holdfast_runtime.engine.registry import HandlerKind, RegistryView
@@ -129,6 +131,10 @@ class FakeFront:
 
     async def describe(self, invocation_id: InvocationId) -> Mapping[str, Any] | None:
         return next((row for row in self.rows if row["id"] == str(invocation_id)), None)
+
+    async def scan(self, scan: Scan) -> Scanned:
+        self.asked.append(("scan", scan))
+        return Scanned([[row.get(name) for name in scan.columns] for row in self.rows])
 
     async def state(self, service: str, key: str) -> Mapping[str, bytes]:
         self.asked.append(("state", (service, key)))

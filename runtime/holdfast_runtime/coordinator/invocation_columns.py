@@ -199,8 +199,10 @@ def _future(found: Invocation) -> str | None:
 
 
 def _retry_count(found: Invocation) -> int | None:
-    """Attempts started in the present stay."""
-    return (found.retry[0] + int(found.in_flight)) or None if found.status is Status.RUNNING else None
+    """Attempts started in the present stay. Failures whose delay the SDK dictated are counted since the last stored entry only."""
+    if found.status is not Status.RUNNING:
+        return None
+    return (max(found.retry[0], found.retry[1]) + int(found.in_flight)) or None
 
 
 def _last_start_at(found: Invocation) -> int | None:

@@ -210,6 +210,7 @@ async def _scan_invocations(shard: Shard, columns: Sequence[str], where: Where, 
             await _with_journals(shard, batch)
         for invocation in batch:
             found.add([function(invocation) for function in functions])
+    found.rows.reverse()  # what is over first: of the rows of a key the official CLI shows the last one as the holder of its lock
 
 
 async def _with_journals(shard: Shard, batch: list[Invocation]) -> None:

@@ -53,7 +53,7 @@ def _always(table: Table) -> Allowed:
 
 def _walk(plan: Any, condition: Any) -> Iterator[TableRead]:
     """condition: the predicate of the filter directly above."""
-    node = plan.to_variant()
+    node = _variant(plan)
     kind = type(node).__name__
     if kind == "TableScan":
         table = TABLES.get(node.table_name())
@@ -65,6 +65,14 @@ def _walk(plan: Any, condition: Any) -> Iterator[TableRead]:
     above = node.predicate() if kind == "Filter" else None
     for below in plan.inputs():
         yield from _walk(below, above)
+
+
+def _variant(node: Any) -> Any:
+    """A plan's or an expression's own class; None for the kinds that the bindings cannot show, such as function calls."""
+    try:
+        return node.to_variant()
+    except Exception:  # of several types, depending on the kind
+        return None
 
 
 def _source(table: Table, allowed: Mapping[str, tuple[bool, frozenset[str]]]) -> Allowed:
@@ -104,7 +112,7 @@ Conditions = dict[str, tuple[bool, frozenset[str]]]
 
 def restrict(expression: Any) -> Conditions:
     """What an expression, when it is true, says of single columns; {} when it says nothing that is understood."""
-    node = expression.to_variant()
+    node = _variant(expression)
     match type(node).__name__:
         case "BinaryExpr":
             return _binary(node)
@@ -157,14 +165,14 @@ def _or(one: tuple[bool, frozenset[str]], other: tuple[bool, frozenset[str]]) ->
 
 
 def _column(expression: Any) -> str | None:
-    node = expression.to_variant()
+    node = _variant(expression)
     name: str | None = node.name() if type(node).__name__ == "Column" else None
     return name
 
 
 def _literal(expression: Any) -> str | None:
     """Its text; None for everything that is not the text of a literal."""
-    node = expression.to_variant()
+    node = _variant(expression)
     if type(node).__name__ != "Literal" or "Utf8" not in str(node.data_type()):
         return None
     value = expression.python_value()

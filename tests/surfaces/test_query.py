@@ -1,0 +1,227 @@
+"""`POST /query` on a whole server: what the tables say about invocations, journals, keys and deployments, and what it costs to read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from holdfast_runtime.coordinator.front import Scan, Scanned
+from holdfast_runtime.surfaces.introspection import engine, worker
+from tests.golden.test_query_examples import STATEMENTS
+from tests.surfaces.query_services import System, populate, serving
+
+
+async def test_the_tables_tell_what_is_going_on() -> None:
+    async with serving() as system:
+        await populate(system)
+        await _statuses(system)
+        await _details(system)
+        await _raw_statuses(system)
+        await _journals(system)
+        await _keys(system)
+        await _registry(system)
+        await _captured_statements(system)
+
+
+async def _statuses(system: System) -> None:
+    rows = await system.rows("SELECT status, count(*) AS n FROM sys_invocation GROUP BY status ORDER BY status")
+    found = {row["status"]: row["n"] for row in rows}
+    assert found == {"backing-off": 1, "completed": 5, "paused": 1, "pending": 1, "scheduled": 1, "suspended": 2}
+    (oldest,) = await system.rows("SELECT id FROM sys_invocation ORDER BY created_at ASC, id LIMIT 1")
+    assert oldest["id"] == system.ids["ApiCounter/cart-1/add"]
+    joined = "SELECT i.id FROM sys_invocation i JOIN state s ON s.service_key = i.target_service_key WHERE s.key = 'name'"
+    assert {row["id"] for row in await system.rows(joined)} == {system.ids["flow"], system.ids["paused"]}
+
+
+async def _details(system: System) -> None:
+    (flaky,) = await system.rows(f"SELECT * FROM sys_invocation WHERE id = '{system.ids['flaky']}'")
+    assert flaky["target"] == "ApiGreeter/flaky"
+    assert flaky["retry_count"] == 1
+    assert flaky["last_failure"].startswith("[500 Internal] ")
+    assert "flaky!" in flaky["last_failure"]
+    assert flaky["next_retry_at"].endswith("Z")
+    assert flaky["completion_retention"] == "PT86400S"
+    assert flaky["journal_size"] == 3
+    assert flaky["journal_commands_size"] == 2
+    assert {"vqueue_id", "completed_at", "trace_id", "target_service_key"}.isdisjoint(flaky)  # what is NULL is left out
+    (flow,) = await system.rows(f"SELECT * FROM sys_invocation WHERE id = '{system.ids['flow']}'")
+    assert flow["target_service_ty"] == "workflow"
+    assert flow["suspended_waiting_for_completions"] == [1]
+    assert json.loads(flow["suspended_waiting_future_json"])
+    (refused,) = await system.rows("SELECT * FROM sys_invocation WHERE completion_result = 'failure'")
+    assert refused["completion_failure"] == "[418] not today"
+    assert refused["id"] == system.ids["ApiGreeter/refuse"]
+    (called,) = await system.rows("SELECT * FROM sys_invocation WHERE invoked_by = 'service'")
+    assert called["invoked_by_id"] == system.ids["ApiGreeter/ask"]
+    assert called["invoked_by_target"] == "ApiGreeter/ask"
+    (later,) = await system.rows("SELECT * FROM sys_invocation WHERE scheduled_start_at > now() + interval '50' minute")
+    assert later["id"] == system.ids["later"]
+
+
+async def _raw_statuses(system: System) -> None:
+    rows = await system.rows("SELECT id, status FROM sys_invocation_status WHERE status != 'completed'")
+    found = {row["id"]: row["status"] for row in rows}
+    names = {"holder": "suspended", "waiting": "inboxed", "flaky": "invoked", "later": "scheduled", "flow": "suspended", "paused": "paused"}
+    assert found == {system.ids[name]: status for name, status in names.items()}
+    (held,) = await system.rows("SELECT * FROM sys_invocation_state")
+    assert (held["id"], held["in_flight"], held["retry_count"]) == (system.ids["flaky"], False, 1)
+
+
+async def _journals(system: System) -> None:
+    statement = f"SELECT * FROM sys_journal WHERE id = '{system.ids['ApiGreeter/ask']}' ORDER BY index"
+    rows = await system.rows(statement)
+    kinds = ["Command: Input", "Command: Call", "Notification: CallInvocationId", "Notification: Call", "Command: Output"]
+    assert [row["entry_type"] for row in rows] == kinds
+    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
+    shown = [json.loads(row["entry_json"]) for row in rows]
+    request = shown[1]["Command"]["Call"]["request"]
+    assert request["invocation_target"] == {
+        "VirtualObject": {"name": "ApiCounter", "key": "cart-2", "handler": "add", "handler_ty": "Exclusive", "scope": None}
+    }
+    assert request["invocation_id"] == shown[2]["Notification"]["Completion"]["CallInvocationId"]["invocation_id"]
+    assert shown[3]["Notification"]["Completion"]["Call"]["result"] == {"Success": [49]}
+    assert shown[4] == {"Command": {"Output": {"result": {"Success": [49]}, "name": ""}}}
+    assert json.loads(rows[4]["entry_lite_json"]) == {"Command": {"Output": {"result": "Success"}}}
+    assert all(len(bytes.fromhex(row.get("raw", ""))) == row["raw_length"] for row in rows)
+
+
+async def _keys(system: System) -> None:
+    state = await system.rows("SELECT service_name, service_key, key, value, value_utf8, value_length FROM state ORDER BY service_key, key")
+    assert [(row["service_key"], row["key"], row["value_utf8"]) for row in state] == [
+        ("cart-1", "count", "41"),
+        ("cart-1", "last", '"né"'),
+        ("cart-2", "count", "1"),
+        ("wf-1", "name", '"n"'),
+        ("wf-2", "name", '"n"'),
+    ]
+    assert state[1]["value"] == '"né"'.encode().hex()
+    assert state[1]["value_length"] == 5
+    (waiting,) = await system.rows("SELECT * FROM sys_inbox")
+    assert (waiting["service_key"], waiting["id"], waiting["sequence_number"]) == ("locked", system.ids["waiting"], 0)
+    (lock,) = await system.rows("SELECT * FROM sys_keyed_service_status")
+    assert (lock["service_name"], lock["service_key"], lock["invocation_id"]) == ("ApiCounter", "locked", system.ids["holder"])
+    promises = await system.rows("SELECT service_key, key, completed FROM sys_promise ORDER BY service_key")
+    assert promises == [{"service_key": key, "key": "approval", "completed": False} for key in ("wf-1", "wf-2")]
+    assert (await system.call("ApiFlow/wf-1/approve", "yes")).status == 200
+    (approved,) = await system.rows("SELECT * FROM sys_promise WHERE completed")
+    assert (approved["service_key"], approved["completion_success_value_utf8"]) == ("wf-1", '"yes"')
+    assert (await system.call("ApiCounter/cart-2/clear")).status == 200
+    assert await system.rows("SELECT key FROM state WHERE service_key = 'cart-2'") == []
+    assert {row["service_key"] for row in await system.rows("SELECT service_key FROM state")} == {"cart-1", "wf-1", "wf-2"}
+
+
+async def _registry(system: System) -> None:
+    services = await system.rows("SELECT name, ty, revision, public FROM sys_service ORDER BY name")
+    assert [(row["name"], row["ty"]) for row in services] == [
+        ("ApiCounter", "virtual_object"),
+        ("ApiFlow", "workflow"),
+        ("ApiGreeter", "service"),
+    ]
+    (deployment,) = await system.rows("SELECT * FROM sys_deployment")
+    assert deployment["services"] == ["ApiCounter", "ApiFlow", "ApiGreeter"]
+    listed = "SELECT id FROM sys_invocation inv WHERE status != 'completed' AND "
+    zombie = "(inv.pinned_deployment_id IS NOT NULL AND inv.pinned_deployment_id NOT IN (select id from sys_deployment))"
+    assert await system.rows(listed + zombie) == []
+    of_objects = "inv.target_service_name IN (select name from sys_service where ty = 'virtual_object')"
+    assert {row["id"] for row in await system.rows(listed + of_objects)} == {system.ids["holder"], system.ids["waiting"]}
+
+
+async def _captured_statements(system: System) -> None:
+    """Every statement of the official CLI, as it sends them, on every prefix of the API in turn."""
+    for number, (statement, accept) in enumerate(STATEMENTS):
+        answer = await system.ask(statement, accept, ("", "/v2", "/v3", "/v4")[number % 4])
+        expected = "application/json" if accept == "application/json" else "application/vnd.apache.arrow.stream"
+        assert (answer.status, answer.headers["content-type"]) == (200, expected), (statement, answer)
+
+
+class Recorder:
+    """Stands before the coordinator's `scan` and the store's pages, and notes what is asked of them."""
+
+    def __init__(self, system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scans: list[Scan] = []
+        self.pages: list[str] = []
+        coordinator, pages = system.runtime.coordinator, system.runtime.node.store.pages
+        scan, get = coordinator.scan, pages.get
+
+        async def recorded_scan(wanted: Scan) -> Scanned:
+            self.scans.append(wanted)
+            return await scan(wanted)
+
+        async def recorded_get(page_ids: Sequence[str]) -> object:
+            self.pages += [page_id for page_id in page_ids if page_id[0] != "X"]  # those the owner reads for itself
+            return await get(page_ids)
+
+        monkeypatch.setattr(coordinator, "scan", recorded_scan)
+        monkeypatch.setattr(pages, "get", recorded_get)
+
+    def kinds(self) -> set[str]:
+        """The first letters of the pages read since the last time."""
+        found = {page_id.partition("/")[0] for page_id in self.pages}
+        self.pages.clear()
+        return found
+
+
+async def test_a_statement_reads_no_more_than_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store.sqlite"
+    async with serving(store) as system:
+        await populate(system)
+        ids = system.ids
+    async with serving(store) as system:  # started again: next to nothing is in memory
+        recorder = Recorder(system, monkeypatch)
+        rows = await system.rows(
+            "SELECT id, target, created_at FROM sys_invocation WHERE target_service_name = 'ApiCounter' ORDER BY created_at"
+        )
+        assert len(rows) == 5
+        assert recorder.kinds() <= {"A", "N"}  # the packed indexes alone
+        assert len(await system.rows("SELECT id FROM sys_invocation WHERE status = 'pending'")) == 1
+        assert recorder.kinds() <= {"A", "N"}
+        (row,) = await system.rows(f"SELECT pinned_deployment_id FROM sys_invocation WHERE id = '{ids['flow']}'")
+        assert row["pinned_deployment_id"].startswith("dp_")
+        assert set(recorder.pages) == {f"I/{ids['flow']}"}  # its own page alone
+        recorder.pages.clear()
+        await system.rows("SELECT last_failure FROM sys_invocation WHERE target_service_name = 'ApiFlow' AND status != 'completed'")
+        assert {page_id for page_id in recorder.pages if page_id[0] == "I"} == {f"I/{ids[name]}" for name in ("flow", "paused")}
+        recorder.pages.clear()
+        assert len(await system.rows("SELECT key FROM state WHERE service_name = 'ApiCounter' AND service_key = 'cart-1'")) == 2
+        assert set(recorder.pages) == {"K/ApiCounter/cart-1"}
+        held = sum(len(shard.pages) for shard in system.runtime.node.shards.values())
+        await system.rows("SELECT * FROM sys_invocation")
+        await system.rows("SELECT * FROM sys_journal")
+        assert sum(len(shard.pages) for shard in system.runtime.node.shards.values()) == held  # a scan drives nothing out
+
+
+async def test_a_bad_statement_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "TIMEOUT_S", 6.0)
+    async with serving() as system:
+        assert (await system.ask("SELECT 1 AS one")).json() == {"rows": [{"one": 1}]}
+        endless = asyncio.create_task(system.ask("SELECT count(*) FROM generate_series(1, 1000000000000)"))
+        greedy = await system.ask("SELECT repeat('x', 2000000000)")
+        assert greedy.status == 500
+        assert "more memory" in greedy.json()["message"]
+        assert (await system.call("ApiGreeter/greet", "you")).body == b'"hello you"'  # served meanwhile
+        late = await endless
+        assert late.status == 500
+        assert "took longer than 6 s" in late.json()["message"]
+        wide = await system.ask("SELECT value FROM generate_series(1, 1000000000) ORDER BY value DESC")
+        assert wide.status == 500
+        assert "Resources exhausted" in wide.json()["message"]
+        (row,) = await system.rows("SELECT target FROM sys_invocation")
+        assert row == {"target": "ApiGreeter/greet"}
+        writes = ("DROP TABLE state", "INSERT INTO sys_rules (pattern) VALUES ('x')", "SET a = 1", "COPY state TO '/tmp/x.csv'")
+        for refused in (*writes, "SELECT 1; SELECT 2"):
+            assert (await system.ask(refused)).status in (400, 500)
+
+
+async def test_too_many_rows_are_refused_and_say_how_to_narrow() -> None:
+    async with serving() as system:
+        for number in range(3):
+            await system.call("ApiGreeter/greet", str(number))
+        found = await system.runtime.coordinator.scan(Scan("invocations", ["id"], limit=2))
+        assert (len(found.rows), found.more) == (2, "rows")
+        assert (await system.runtime.coordinator.scan(Scan("invocations", ["id"], limit=3))).more is None
+        assert len(await system.rows("SELECT id FROM sys_invocation LIMIT 2")) == 2
+    assert worker.MAX_ROWS >= 50_000  # what the official CLI counts up to
