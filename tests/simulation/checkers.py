@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - messages of broken invariants read best unbroken
 """The invariants, checked while the world runs (architecture §4 I1-I9, storage design §10) and once more when it has come to rest.
 
 The oracle replays every log from its first item into documents of its own, batch by batch, as items land. What it says is what is durable; all that
@@ -177,6 +178,7 @@ class Oracle:
             document = operation[2]
             existing = self.shards[shard].pages.get("I/" + invocation)
             derived = document[model.TARGET][3] == "run" or model.IDEMPOTENCY_KEY in document
+            derived = derived or invocation in self.world.purges  # forgotten on demand
             self.demand(derived or invocation not in self.lives, f"I1: {invocation} has ended and is started again")
             self.demand(existing is None, f"I1: {invocation} is created again while it exists")
             self.lives.setdefault(invocation, []).append(Life(document[model.TARGET], document.get(model.EXECUTE_AT)))

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - edits of source lines and lists of event names read best unbroken
 """Deliberate mistakes: each breaks one rule of the design in the real code, and a bounded range of seeds must notice.
 
 A mistake is a small edit of a function's source, made for the time of a `with`. An edit that no longer applies fails loudly: the rule has moved.

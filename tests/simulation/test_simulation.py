@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - edits of source lines and lists of event names read best unbroken
 """Seeds of every kind of world, and that together they have seen every kind of event.
 
 The soak is `python -m tests.simulation --seeds 100000 --jobs 2`; a failure there prints its seed, which replays with `--seed N --trace`.

@@ -82,7 +82,8 @@ class World:
         self.expiring: dict[str, tuple[int, int]] = {}
         self.processes: list[Process] = []
         self.known: dict[str, tuple[InvocationId, Target]] = {}  # acknowledged
-        self.purged: set[str] = set()
+        self.purged: set[str] = set()  # said to be
+        self.purges: set[str] = set()  # asked to be
         self.awaited: set[tuple[str, int, int]] = set()
         self.last_attempt: dict[int, tuple[int, str]] = {}
         self._numbers = 0
@@ -378,6 +379,8 @@ class World:
         await self._operate("resume", invocation)
 
     async def _operate(self, verb: str, invocation: InvocationId) -> Done | None:
+        if verb == "purge":
+            self.purges.add(str(invocation))
         for _ in range(5):
             process = self._any_process()
             if process is not None:

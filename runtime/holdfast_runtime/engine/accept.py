@@ -89,7 +89,7 @@ def _create(tx: Transaction, event: Arrive) -> None:
         model.CREATED_AT: tx.now,
         model.MODIFIED_AT: tx.now,
         model.APPENDED_AT: tx.now,
-        model.RETENTION: event.retention_ms,
+        model.RETENTION: _retention_ms(event),
         model.JOURNAL_RETENTION: event.journal_retention_ms,
         model.SOURCE: event.source,
     }
@@ -111,6 +111,13 @@ def _create(tx: Transaction, event: Arrive) -> None:
     elif status is Status.RUNNING:
         tx.put(model.active_page(tx.shard, event.invocation), (event.invocation,), 1)
         tx.after(StartAttempt(event.invocation))
+
+
+def _retention_ms(event: Arrive) -> int:
+    """A request over HTTP may be delivered again, late: its id must be known as long as it would not be refused for its age."""
+    if event.minted_at is None or event.retention_ms == 0:  # without retention the result goes to `recent`
+        return event.retention_ms
+    return max(event.retention_ms, model.RECENT_MS)
 
 
 def _may_enter(tx: Transaction, event: Arrive) -> bool:
