@@ -38,7 +38,7 @@ class Machine:
 
     def after(self, *events: Event) -> Machine:
         for event in events:
-            self.within(lambda tx, event=event: decide(tx, event))  # type: ignore[misc]
+            self.within(lambda tx, event=event: decide(tx, event))
         return self
 
     def within(self, work: Any) -> Any:

@@ -75,7 +75,7 @@ def test_large_state_spills_value_by_value_and_clears_away(machine: Machine) -> 
     assert (dict(found), complete) == (values, True)
     assert len(machine.page("K/Object/k")[model.SPILLED]) == 6
     assert machine.within(lambda tx: state.read_all(tx, "Object", "k", limit=13_000))[1] is False
-    machine.within(lambda tx: [state._remove(tx, "Object", "k", tx.get("K/Object/k"), name) for name in values])
+    machine.within(lambda tx: [state._remove(tx, "Object", "k", tx.get("K/Object/k"), name) for name in values])  # type: ignore[func-returns-value]
     assert machine.within(lambda tx: state.read_all(tx, "Object", "k")) == ([], True)
     assert largest(machine) < SMALL
 

@@ -175,7 +175,7 @@ def _bring_to(machine: Golden, body: Body, exchange: Mapping[str, Any]) -> Snaps
         key = message.key if kind != HandlerKind.SERVICE.value else None
         for item in message.state_map:
             machine.state.setdefault(item.key.decode(), item.value)
-        machine.within(lambda tx: [state.write(tx, service, message.key, *pair) for pair in machine.state.items()])
+        machine.within(lambda tx: [state.write(tx, service, message.key, *pair) for pair in machine.state.items()])  # type: ignore[func-returns-value]
         machine.state = {}
         machine.after(Arrive(invocation, [service, handler, key, kind], frames.raw(entries[0]), 3_600_000, 3_600_000, []))
     for _ in range(20):
@@ -220,7 +220,8 @@ def _answer(machine: Golden, taken: Snapshot, exchange: Mapping[str, Any], body:
     content = next((b.content for b in bodies({"exchanges": [exchange]}) if b.place.endswith("response")), b"")
     sent_as = {name.lower(): value for name, value in exchange["request"]["headers"].items()}["content-type"]
     assert parse_content_type(sent_as) == body.version
-    failed = failure_of(EndpointResponse(recorded.get("status") or (200 if "decoded" in recorded else 502), headers, content), sent_as, now_ms=machine.now)
+    status = recorded.get("status") or (200 if "decoded" in recorded else 502)
+    failed = failure_of(EndpointResponse(status, headers, content), sent_as, now_ms=machine.now)
     if failed is not None:
         event = AttemptOver(taken.invocation, taken.known, [], AttemptFailed(failed.code, str(failed)), DEPLOYMENT, body.version, 0.0)
     else:

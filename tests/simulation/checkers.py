@@ -373,7 +373,7 @@ class Oracle:
         for name in document[model.SPILLED]:
             spilled = pages.get(model.state_page(service, key, name))
             self.demand(spilled is not None, f"I2: state {name} of {page_id} was moved to a page that is not there")
-            found[name] = self.bytes_of(spilled["v"])
+            found[name] = self.bytes_of(spilled["v"])  # type: ignore[index]
             self.world.count("state spilled")
         self.demand(found == expected, f"I2: state of {page_id} is {found}, the commands say {expected}")
         holder = document.get(model.LOCK)
@@ -555,7 +555,8 @@ class Oracle:
                 continue  # it was compared when it was sent, and nothing has happened to it since
             document = decode(stored.document) if stored is not None and stored.document is not None else None
             found[page_id] = (stored.lsn if stored is not None else -1, document)
-        position, parts = record.checkpoint, []
+        position = record.checkpoint
+        parts: list[LogItem] = []
         while position in items:
             item = items[position]
             parts = [item] if item.part == 0 else [*parts, item]

@@ -1,9 +1,7 @@
-"""Handlers that speak the service protocol in bytes, as an SDK in request/response mode does: replay what is known, say what is new,
-suspend.
+"""Handlers that speak the service protocol in bytes, as an SDK does: replay what is known, say what is new, suspend.
 
 Each attempt checks what it is given against everything any earlier attempt of that invocation was given: nothing may be lost, changed or
-reordered
-(invariant I1), and command bytes come back exactly as they were sent (I8). Every execution of a run proposes a value nobody has proposed before.
+reordered (invariant I1), and command bytes come back exactly as they were sent (I8). Every execution of a run proposes a new value.
 """
 
 from __future__ import annotations
@@ -67,7 +65,7 @@ class Run:
         self.unique = unique
         self.state = {item.key.decode(): item.value for item in start.state_map}
         self.recorded = [frame for frame in received[2:] if messages.is_command(frame.type)]
-        self.waiting = deque(messages.parse(f.type, f.body) for f in received[2:] if messages.is_notification(f.type))
+        self.waiting: deque[Any] = deque(messages.parse(f.type, f.body) for f in received[2:] if messages.is_notification(f.type))
         self.arrived: dict[Any, Any] = {}
         self.named: dict[str, deque[Any]] = {}
         self.cancels = 0

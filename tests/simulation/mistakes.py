@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from holdfast_runtime.adapters import memory
 from holdfast_runtime.coordinator import attempts, channels, flush, node, owner, recovery, shard, timers
+from holdfast_runtime.engine import accept, finish, lifecycle, notify, object_queue, outbox, recent, transaction
 from holdfast_runtime.engine import attempts as engine_attempts
-from holdfast_runtime.engine import finish, lifecycle, notify, object_queue, outbox, recent, transaction
 from holdfast_runtime.engine import timers as engine_timers
-from holdfast_runtime.engine.commands import call, promise
+from holdfast_runtime.engine.commands import call, output, promise
 
 
 class Outdated(Exception):
@@ -171,6 +171,14 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         ),
     ],
     "the children of an id's new life are those of the old one": [Edit(call, "_child_id", "life << 20 | index", "index")],
+    "an arrival that comes over the network is trusted to be fresh": [
+        Edit(node.Node, "_ask_once", 'if request["ask"] == "arrive":', "if False:")
+    ],
+    "a take-over that a checkpoint has passed goes on": [Edit(recovery, "_read_and_seal", "if not there.nonce:", "if False:")],
+    "a request is forgotten while it may still be delivered again": [
+        Edit(accept, "_retention_ms", "return max(event.retention_ms, model.RECENT_MS)", "return event.retention_ms")
+    ],
+    "an output without its end counts for nothing": [Edit(output, "stored", "if found is None:", "if True:")],
     "a merge forgets to note its change": [
         Edit(transaction.Transaction, "merge", "self.operations.append(operation)", "self.operations.append([page_id, None, {}])")
     ],

@@ -20,7 +20,8 @@ from holdfast_runtime.ports.store import LogItem, Member, ShardRecord, Store, St
 from .loop import PROCESS
 
 if TYPE_CHECKING:
-    from .world import Process, World
+    from .processes import Process
+    from .world import World
 
 
 def now(work: Coroutine[Any, Any, Any]) -> Any:

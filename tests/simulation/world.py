@@ -58,7 +58,7 @@ class World:
         self.lines: list[str] = []
         self.counts: Counter[str] = Counter()
         self.random = Random(seed)
-        self.loop = SimLoop()
+        self.loop = SimLoop()  # type: ignore[abstract]
         self.context = copy_context()
         self.context.run(PROCESS.set, None)
         self.error: BaseException | None = None
@@ -146,7 +146,7 @@ class World:
             self.oracle.starts(PROCESS.get(), shard.number, shard.epoch)
             start(shard)
 
-        Shard.start = told  # type: ignore[method-assign]
+        Shard.start = told  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -321,7 +321,7 @@ class World:
                 invocation = process.coordinator.mint(wanted)
                 try:
                     if waits:
-                        outcome = await self.rpc(process, lambda p=process, i=invocation: p.coordinator.call(i, wanted), 60.0)
+                        outcome = await self.rpc(process, lambda p=process, i=invocation: p.coordinator.call(i, wanted), 60.0)  # type: ignore[misc]
                         self.count("call answered")
                         if outcome == Failed(409, "the workflow method was already invoked"):
                             self.count("workflow already invoked")
@@ -329,7 +329,7 @@ class World:
                         else:
                             self._observe(invocation, outcome)
                     else:
-                        accepted = await self.rpc(process, lambda p=process, i=invocation: p.coordinator.send(i, wanted), 20.0)
+                        accepted = await self.rpc(process, lambda p=process, i=invocation: p.coordinator.send(i, wanted), 20.0)  # type: ignore[misc]
                         self.count("send acknowledged" if accepted.new else "send joined")
                         self.oracle.acknowledged(str(invocation), "a send")
                     self.known[str(invocation)] = (invocation, target)
@@ -385,7 +385,7 @@ class World:
             process = self._any_process()
             if process is not None:
                 try:
-                    done: Done = await self.rpc(process, lambda p=process: getattr(p.coordinator, verb)(invocation), 20.0)
+                    done: Done = await self.rpc(process, lambda p=process: getattr(p.coordinator, verb)(invocation), 20.0)  # type: ignore[misc]
                 except (Gone, CoordinatorUnavailable, TimeoutError):
                     pass
                 else:
@@ -413,7 +413,7 @@ class World:
             if process is not None:
                 value = self.unique().encode()
                 try:
-                    await self.rpc(process, lambda p=process, v=value: p.coordinator.resolve_awakeable(invocation, index, v), 20.0)
+                    await self.rpc(process, lambda p=process, v=value: p.coordinator.resolve_awakeable(invocation, index, v), 20.0)  # type: ignore[misc]
                     self.count("awakeable resolved from outside")
                     times -= 1
                 except (Gone, CoordinatorUnavailable, TimeoutError, StoreUnavailable):
@@ -457,7 +457,7 @@ class World:
             process = self._any_process()
             if process is not None:
                 try:
-                    outcome = await self.rpc(process, lambda p=process: p.coordinator.attach(invocation), 30.0)
+                    outcome = await self.rpc(process, lambda p=process: p.coordinator.attach(invocation), 30.0)  # type: ignore[misc]
                 except (Gone, CoordinatorUnavailable, TimeoutError):
                     pass
                 else:
@@ -560,10 +560,10 @@ class World:
             process = random.choice(serving)
             match random.choice(["crash", "crash", "pause", "pause", "sleep", "stop", "store", "lease", "peers", "trap", "trap"]):
                 case "crash":
-                    process.blow = lambda p=process: self.crash(p)  # type: ignore[misc]
+                    process.blow = lambda p=process: self.crash(p)
                     process.fuse = random.randrange(200)
                 case "pause":
-                    process.blow = lambda p=process: self.pause(p, random.choice([0.3, 4.0, 12.0]))  # type: ignore[misc]
+                    process.blow = lambda p=process: self.pause(p, random.choice([0.3, 4.0, 12.0]))
                     process.fuse = random.randrange(200)
                 case "sleep":
                     self.pause(process, random.choice([20.0, 90.0]))
