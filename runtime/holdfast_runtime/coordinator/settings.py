@@ -18,7 +18,7 @@ class Settings:
     flush_after_s: float = 300.0
     log_limit_bytes: int = 16 * 1024 * 1024  # log behind the checkpoints of a process's shards: what recovery has to read
     checkpoint_interval_s: float = 10.0
-    memory_limit_bytes: int = 16 * 1024 * 1024  # per process: encoded size of pages in memory; as objects they take about four times that
+    memory_limit_bytes: int = 12 * 1024 * 1024  # per process: encoded size of pages in memory; as objects they take about four times that
     flush_parallel: int = 64
 
     # Work
