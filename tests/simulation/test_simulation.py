@@ -13,11 +13,11 @@ import pytest
 
 from .world import World
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "1000"))
 CHUNK = 25
 
 # What must have happened at least once in the first COVERED seeds, or the simulation has lost a part of the world.
-COVERED = 50
+COVERED = 200
 EVENTS = (
     "crash, pause, pause of minutes, woken from a pause, graceful stop, handed over, take-over, take-over lost to another, store outage, "
     "cut off from the store, cut off from its peers, client answer lost, "
