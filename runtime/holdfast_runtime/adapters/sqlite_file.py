@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,8 @@ _SCHEMA: Final = (
     "CREATE TABLE blobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, content BLOB NOT NULL)",
 )
 
+LOCK_TRIES: Final = 11
+LOCK_WAIT_S: Final = 0.1
 _UNAVAILABLE: Final = {
     sqlite3.SQLITE_FULL: "the disk is full (or the file has reached its size limit); free some space",
     sqlite3.SQLITE_IOERR: "the disk reports an error; check it and the system log",
@@ -74,6 +77,10 @@ def primary_code(error: sqlite3.Error) -> int:
     return -1 if code is None else code & 0xFF
 
 
+class StoreBusy(StoreBroken):
+    """Another process has the file."""
+
+
 class FileLock:
     """An exclusive advisory lock, released by `release` or by the end of the process, however it ends."""
 
@@ -86,10 +93,19 @@ class FileLock:
                 f"store: cannot create the lock file {path} ({error.strerror}); make the folder writable or choose another path"
             ) from error
         try:
-            self._take()
+            self._take_soon()
         except BaseException:
             os.close(self._file)
             raise
+
+    def _take_soon(self) -> None:
+        """A coordinator that was killed a moment ago holds its lock until the kernel has buried it."""
+        for _ in range(LOCK_TRIES - 1):
+            try:
+                return self._take()
+            except StoreBusy:
+                time.sleep(LOCK_WAIT_S)
+        return self._take()
 
     def _take(self) -> None:
         try:
@@ -99,7 +115,7 @@ class FileLock:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise StoreBroken(f"store: {self._path} cannot be locked ({error.strerror}); choose a path on a local disk") from error
             holder = os.pread(self._file, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise StoreBroken(
+            raise StoreBusy(
                 f"store {self._path.with_suffix('')} is in use by the process with pid {holder}; "
                 "stop it or choose another path: a file serves one coordinator process"
             ) from error
