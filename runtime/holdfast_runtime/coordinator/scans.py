@@ -1,7 +1,7 @@
 """Rows for SQL introspection: one shard's part of one table, as data.
 
 Rules: what the packed indexes know is read from them alone; an invocation's own pages are read only for rows that pass every filter the
-index can judge, and never enter the shard's memory; the loop gets a turn after every few pages; what a scan holds is bounded in rows and
+index can judge, and never enter the shard's memory; the loop gets a turn after every page; what a scan holds is bounded in rows and
 bytes, and says so when there is more. Columns have the names of http-api §4.3; `raw_status` is the status as the engine has it, and the
 sources `journal`, `state` and `promises` give stored bytes, which the reader decodes.
 """
@@ -32,7 +32,7 @@ Row = list[Any]
 Where = Mapping[str, Sequence[str]]  # column -> the values it may have
 Reply = dict[str, Any]
 
-INDEX_PAGES: Final = 8  # of 256 rows: about a millisecond of work between two turns of the loop
+INDEX_PAGES: Final = 8  # read together; each has up to 256 rows
 PAGES: Final = 128  # invocations' pages read together
 MAX_BYTES: Final = 32 * 1024 * 1024  # of journal entries, state or promises in one answer
 _CALLS: Final = frozenset({MessageType.CALL_COMMAND, MessageType.ONE_WAY_CALL_COMMAND})
@@ -132,7 +132,7 @@ async def _index_pages(shard: Shard, page_ids: list[str]) -> AsyncIterator[Docum
         for document in documents.values():
             if document:
                 yield document
-        await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a page is some milliseconds of work
 
 
 async def _listed(shard: Shard) -> AsyncIterator[list[Invocation]]:
