@@ -138,9 +138,7 @@ class Flusher:
         parallel = self._shard.environment.settings.flush_parallel
         for start in range(0, len(page_ids), parallel):
             self._shard.check_lease()
-            async with asyncio.TaskGroup() as group:
-                for page_id in page_ids[start : start + parallel]:
-                    group.create_task(self._flush(page_id))
+            await asyncio.gather(*map(self._flush, page_ids[start : start + parallel]))
 
     async def _flush(self, page_id: str) -> None:
         shard = self._shard

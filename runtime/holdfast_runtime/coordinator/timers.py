@@ -72,20 +72,27 @@ class Timers:
         if len(events) == 1:
             await self._due(events[0])
             return
-        async with asyncio.TaskGroup() as group:
-            for event in events:
-                group.create_task(self._due(event))
+        await asyncio.gather(*map(self._due, events))
 
     async def _due(self, event: TimerDue) -> None:
         shard = self._shard
         try:
-            await shard.perform(event)
+            fired, _ = await shard.perform(event)
+            if not fired:
+                self._again(event)
         except Exception:
             if shard.fenced:
                 raise
             # A bug of ours: the timer stays in its page and is tried again, the others go on.
             log.exception("timer.broken", extra={"shard": shard.number, "key": event.key})
             self._push((shard.environment.clock.now_ms() + _BROKEN_MS, event.hour, event.number, event.key))
+
+    def _again(self, event: TimerDue) -> None:
+        """It was not due after all: the wall clock was set back since. The page says when it is."""
+        page = self._shard.pages.get(model.timer_page(self._shard.number, event.hour, event.number))
+        found = page.document.get(event.key) if page is not None and page.document is not None else None
+        if found is not None:
+            self._push((found[0], event.hour, event.number, event.key))
 
     async def _sleep(self) -> None:
         """Until the next timer, a new first one, or the time to look further ahead."""
@@ -112,7 +119,9 @@ class Timers:
             page_ids = [model.timer_page(shard.number, hour, number) for number in range(last + 1)]
             await shard.load(page_ids)
             for number, page_id in enumerate(page_ids):
-                page = shard.pages.get(page_id)
-                for key, (at_ms, _) in (page.document or {}).items() if page is not None else ():
+                while page_id not in shard.pages:  # evicted again while the others came
+                    await shard.load([page_id])
+                page = shard.pages[page_id]
+                for key, (at_ms, _) in (page.document or {}).items():
                     if before < at_ms <= horizon_ms:
                         heapq.heappush(self._heap, (at_ms, hour, number, key))

@@ -41,7 +41,8 @@ def take(tx: Transaction, hour: int, number: int, key: str) -> tuple[str, int, s
     completion_id = int(completion)
     document = tx.get(model.invocation_page(invocation))
     tx.delete(page_id, (key,))
-    _tidy(tx, hour)
+    if not tx.get(page_id):
+        _tidy(tx, hour)
     if document is None or document[model.TIMERS].get(completion_id) != found[0]:
         return None
     tx.delete(model.invocation_page(invocation), (model.TIMERS, completion_id))
@@ -55,7 +56,8 @@ def _tidy(tx: Transaction, hour: int) -> None:
     if hour not in index or (hour + 1) * model.HOUR_MS > tx.now:
         return
     pages = [model.timer_page(tx.shard, hour, number) for number in range(index[hour] + 1)]
-    if any(page_id not in tx.pages or tx.get(page_id) for page_id in pages):
+    tx.need(*pages)
+    if any(tx.get(page_id) for page_id in pages):
         return
     for page_id in pages:
         tx.drop(page_id)
