@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from holdfast_runtime.engine import model, object_queue
-from holdfast_runtime.engine.commands import promise, state
+from holdfast_runtime.engine import key_pages, key_state, model
+from holdfast_runtime.engine.commands import promise
 from holdfast_runtime.engine.payload import success
 from holdfast_runtime.engine.registry import EMPTY
 from holdfast_runtime.engine.transaction import Page, Transaction
@@ -43,23 +43,23 @@ def test_the_index_names_exactly_the_keys_with_state_or_promises() -> None:
         names = has.setdefault((service, key), set())
         match chance.randrange(8 if step < 3_000 else 16):
             case 0 | 1:
-                state.write(tx, service, key, name, b"v" * chance.choice((1, model.STATE_INLINE_BYTES + 1)))
+                key_state.write(tx, service, key, name, b"v" * chance.choice((1, model.STATE_INLINE_BYTES + 1)))
                 names.add(name)
             case 2:
                 promise._write(tx, service, key, name, success(b"done"))
                 names.add("promise " + name)
             case 3:
-                object_queue.drop_key(tx, service, key)
+                key_pages.drop_key(tx, service, key)
                 names.clear()
             case 4:
-                state.write(tx, service, key, name, b"v")
+                key_state.write(tx, service, key, name, b"v")
                 tx.rollback()
             case _:
-                state.remove(tx, service, key, name)
+                key_state.remove(tx, service, key, name)
                 names.discard(name)
     assert listed(pages) == sorted(pair for pair, names in has.items() if names)
     assert len(listed(pages)) > model.INDEX_ENTRIES  # on more than one page
     for service, key in listed(pages):
         tx = transaction(pages)
-        object_queue.drop_key(tx, service, key)
+        key_pages.drop_key(tx, service, key)
     assert listed(pages) == []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast_runtime.engine import journal, model, object_queue, outbox, timers
-from holdfast_runtime.engine.commands import state
+from holdfast_runtime.engine import journal, key_state, model, object_queue, outbox, timers
 from holdfast_runtime.engine.effects import SendMessages, StartAttempt
 from holdfast_runtime.engine.events import AttemptFailed, Ended, MessagesAcknowledged, MessagesReceived, Operate, Verb
 from holdfast_runtime.engine.model import Status
@@ -71,12 +70,12 @@ def test_large_state_spills_value_by_value_and_clears_away(machine: Machine) -> 
     values = {f"n{number}": bytes([number]) * 6_000 for number in range(8)}
     machine.after(arrival(invocation, "Object", "write", "k"))
     machine.after(response(invocation, AttemptFailed(500, "more"), *(set_state(name, value) for name, value in values.items())))
-    found, complete = machine.within(lambda tx: state.read_all(tx, "Object", "k"))
+    found, complete = machine.within(lambda tx: key_state.read_all(tx, "Object", "k"))
     assert (dict(found), complete) == (values, True)
     assert len(machine.page("K/Object/k")[model.SPILLED]) == 6
-    assert machine.within(lambda tx: state.read_all(tx, "Object", "k", limit=13_000))[1] is False
-    machine.within(lambda tx: [state._remove(tx, "Object", "k", tx.get("K/Object/k"), name) for name in values])  # type: ignore[func-returns-value]
-    assert machine.within(lambda tx: state.read_all(tx, "Object", "k")) == ([], True)
+    assert machine.within(lambda tx: key_state.read_all(tx, "Object", "k", limit=13_000))[1] is False
+    machine.within(lambda tx: [key_state.remove(tx, "Object", "k", name) for name in values])  # type: ignore[func-returns-value]
+    assert machine.within(lambda tx: key_state.read_all(tx, "Object", "k")) == ([], True)
     assert largest(machine) < SMALL
 
 

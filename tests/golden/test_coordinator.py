@@ -17,8 +17,8 @@ from holdfast.protocol.ids import InvocationId
 from holdfast.protocol.manifest import HandlerManifest, HandlerType, ServiceType
 from holdfast.protocol.messages import MessageType as M
 from holdfast.protocol.versions import parse_content_type
-from holdfast_runtime.engine import model
-from holdfast_runtime.engine.commands import call, state
+from holdfast_runtime.engine import key_state, model
+from holdfast_runtime.engine.commands import call
 from holdfast_runtime.engine.decide import transaction
 from holdfast_runtime.engine.events import Arrive, AttemptFailed, AttemptOver, Deliver, TimerDue
 from holdfast_runtime.engine.payload import VOID, entry_size, entry_type, success
@@ -175,7 +175,7 @@ def _bring_to(machine: Golden, body: Body, exchange: Mapping[str, Any]) -> Snaps
         key = message.key if kind != HandlerKind.SERVICE.value else None
         for item in message.state_map:
             machine.state.setdefault(item.key.decode(), item.value)
-        machine.within(lambda tx: [state.write(tx, service, message.key, *pair) for pair in machine.state.items()])  # type: ignore[func-returns-value]
+        machine.within(lambda tx: [key_state.write(tx, service, message.key, *pair) for pair in machine.state.items()])  # type: ignore[func-returns-value]
         machine.state = {}
         machine.after(Arrive(invocation, [service, handler, key, kind], frames.raw(entries[0]), 3_600_000, 3_600_000, []))
     for _ in range(20):

@@ -17,8 +17,8 @@ from holdfast.protocol.messages import MessageType
 from holdfast_runtime.coordinator import invocation_columns as columns_of
 from holdfast_runtime.coordinator.invocation_columns import Invocation
 from holdfast_runtime.coordinator.pages import document_of
-from holdfast_runtime.engine import journal, model
-from holdfast_runtime.engine.commands import promise, state
+from holdfast_runtime.engine import journal, key_state, model
+from holdfast_runtime.engine.commands import promise
 from holdfast_runtime.engine.commands.promise import LISTENING
 from holdfast_runtime.engine.finish import child_of
 from holdfast_runtime.engine.model import Document
@@ -326,7 +326,7 @@ async def _scan_state(shard: Shard, columns: Sequence[str], where: Where, found:
         for name in names:
             value = document[model.STATE].get(name)
             if value is None and "value" in columns:
-                value = (pages.get(model.state_page(service, key, name)) or {}).get(state.VALUE)
+                value = (pages.get(model.state_page(service, key, name)) or {}).get(key_state.VALUE)
                 if value is None:
                     continue  # cleared while we were looking
             if "value" in columns:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType
 from holdfast_runtime.coordinator.scans import peek
-from holdfast_runtime.engine import journal, model
-from holdfast_runtime.engine.commands import state
+from holdfast_runtime.engine import journal, key_state, model
 from holdfast_runtime.engine.model import Document, Status
 from holdfast_runtime.engine.payload import Entry, Payload, entry_size, entry_type, materialize
 from holdfast_runtime.engine.transaction import NeedPages, Transaction
@@ -192,7 +191,7 @@ async def payloads(shard: Shard, service: str, key: str) -> list[tuple[str, Payl
         shard.check()
         tx = shard.transaction()
         try:
-            return state.read_all(tx, service, key)[0]
+            return key_state.read_all(tx, service, key)[0]
         except NeedPages as needed:
             await shard.load(needed.page_ids)
 

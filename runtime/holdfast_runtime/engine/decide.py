@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, operate, outbox, recent, state_edit, timers
+from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, object_queue, operate, outbox, recent, timers
 from holdfast_runtime.engine.events import (
     Arrive,
     Arrived,
@@ -60,7 +60,7 @@ def decide(tx: Transaction, event: Event) -> Answered:
             recent.forget(tx)
             listing.forget_expired(tx)
         case EditState():
-            state_edit.edit(tx, event)
+            object_queue.edit(tx, event)
         case _:
             assert_never(event)
     return None

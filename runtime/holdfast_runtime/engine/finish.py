@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import journal, listing, model, object_queue, outbox, recent, timers
+from holdfast_runtime.engine import journal, key_pages, listing, model, object_queue, outbox, recent, timers
 from holdfast_runtime.engine.effects import Answer
 from holdfast_runtime.engine.lifecycle import Change, next_status
 from holdfast_runtime.engine.model import Document, Status
@@ -49,7 +49,7 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
         recent.remember(tx, invocation, result, document.get(model.REQUEST, b""))
         drop_pages(tx, invocation, document)
         if kind == HandlerKind.RUN.value and status not in (Status.SCHEDULED, Status.QUEUED):
-            object_queue.drop_key(tx, service, key)
+            key_pages.drop_key(tx, service, key)
     tx.after(Answer(invocation, result))
     if kind == HandlerKind.EXCLUSIVE.value:
         object_queue.leave(tx, service, key, invocation)
@@ -71,7 +71,7 @@ def forget(tx: Transaction, invocation: str, document: Document) -> None:
     listing.unlist_finished(tx, invocation, document)
     drop_pages(tx, invocation, document)
     if kind == HandlerKind.RUN.value:
-        object_queue.drop_key(tx, service, key)
+        key_pages.drop_key(tx, service, key)
 
 
 def kill(tx: Transaction, invocation: str, document: Document) -> None:

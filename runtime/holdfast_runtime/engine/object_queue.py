@@ -7,31 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast_runtime.engine import key_listing, lifecycle, model, state_edit
+from holdfast_runtime.engine import lifecycle, model, state_edit
 from holdfast_runtime.engine.effects import StartAttempt
+from holdfast_runtime.engine.events import EditState
+from holdfast_runtime.engine.key_pages import drop_if_empty, key_document
 from holdfast_runtime.engine.lifecycle import Change
 from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.transaction import Transaction
-
-
-def new_key() -> Document:
-    return {
-        model.STATE: {},
-        model.STATE_BYTES: 0,
-        model.SPILLED: {},
-        model.PROMISES: {},
-        model.PROMISES_SPILLED: {},
-        model.QUEUE: {},
-    }
-
-
-def key_document(tx: Transaction, page_id: str) -> Document:
-    """The key's page, created when it does not exist."""
-    document = tx.get(page_id)
-    if document is None:
-        document = new_key()
-        tx.put(page_id, (), document)
-    return document
 
 
 def enter(tx: Transaction, service: str, key: str, invocation: str) -> bool:
@@ -86,29 +68,6 @@ def leave(tx: Transaction, service: str, key: str, invocation: str) -> None:
         return
 
 
-def drop_if_empty(tx: Transaction, page_id: str, document: Document) -> None:
-    """A key without holder, queue, state and promises needs no page."""
-    if document.get(model.LOCK) is None and document.get(model.HEAD, 0) == document.get(model.TAIL, 0):
-        fields = (model.STATE, model.SPILLED, model.PROMISES, model.PROMISES_SPILLED)
-        if not any(document[field] for field in fields):
-            tx.drop(page_id)
-
-
-def drop_key(tx: Transaction, service: str, key: str) -> None:
-    """Forget state and promises of a workflow's key."""
-    page_id = model.key_page(service, key)
-    document = tx.get(page_id)
-    if document is None:
-        return
-    spilled = [model.state_page(service, key, name) for name in document[model.SPILLED]]
-    spilled += [model.promise_page(service, key, name) for name in document[model.PROMISES_SPILLED]]
-    for extra in spilled:
-        tx.overwritten(extra)
-        tx.drop(extra)
-    key_listing.leave(tx, service, key, document)
-    tx.drop(page_id)
-
-
 def _pop(tx: Transaction, service: str, key: str, document: Document) -> str | list[Any] | None:
     page_id = model.key_page(service, key)
     head, tail = document.get(model.HEAD, 0), document.get(model.TAIL, 0)
@@ -149,3 +108,13 @@ def _remove(tx: Transaction, service: str, key: str, document: Document, invocat
             if waiting == invocation:
                 tx.delete(overflow, (number,))
                 return
+
+
+def edit(tx: Transaction, event: EditState) -> None:
+    """An operator replaces the state of a key: at once when the key is free, else in its turn."""
+    document = tx.get(model.key_page(event.service, event.key))
+    change = [[[name, value] for name, value in event.values], event.fingerprint]
+    if document is not None and document.get(model.LOCK) is not None:
+        push(tx, event.service, event.key, document, change)
+    else:
+        state_edit.apply(tx, event.service, event.key, change)

@@ -12,8 +12,7 @@ import xxhash
 from holdfast.protocol import frames, versions
 from holdfast.protocol.ids import InvocationId
 from holdfast.protocol.messages import MessageType, Start
-from holdfast_runtime.engine import journal, model
-from holdfast_runtime.engine.commands import state
+from holdfast_runtime.engine import journal, key_state, model
 from holdfast_runtime.engine.payload import BlobRef, Entry, Payload, blob_refs, materialize
 from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision
 from holdfast_runtime.engine.retry import handler_of
@@ -111,7 +110,7 @@ def _state(
         return [], False
     if revision is not None and revision.lazy_state:
         return [], False
-    return state.read_all(tx, service, key, limit=EAGER_STATE_BYTES)
+    return key_state.read_all(tx, service, key, limit=EAGER_STATE_BYTES)
 
 
 def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: int, *, partial: bool) -> Start:

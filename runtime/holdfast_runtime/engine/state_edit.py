@@ -8,44 +8,29 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from holdfast_runtime.engine import model
+from holdfast_runtime.engine import key_pages, key_state, model
 from holdfast_runtime.engine.payload import BlobRef, Payload
 
 if TYPE_CHECKING:
-    from holdfast_runtime.engine.events import EditState
     from holdfast_runtime.engine.transaction import Transaction
-
-
-def edit(tx: Transaction, event: EditState) -> None:
-    from holdfast_runtime.engine import object_queue  # which applies edits from the queue: the two need each other
-
-    document = tx.get(model.key_page(event.service, event.key))
-    change = [[[name, value] for name, value in event.values], event.fingerprint]
-    if document is not None and document.get(model.LOCK) is not None:
-        object_queue.push(tx, event.service, event.key, document, change)
-    else:
-        apply(tx, event.service, event.key, change)
 
 
 def apply(tx: Transaction, service: str, key: str, change: list[Any]) -> None:
     """Replace the state; nothing happens when it is no longer the one the operator had seen."""
-    from holdfast_runtime.engine import object_queue
-    from holdfast_runtime.engine.commands import state
-
     values, expected = change
-    before, _ = state.read_all(tx, service, key)
+    before, _ = key_state.read_all(tx, service, key)
     if expected is not None and fingerprint(before) != expected:
         return
     wanted = {name for name, _ in values}
     for name, _ in before:
         if name not in wanted:
-            state.remove(tx, service, key, name)
+            key_state.remove(tx, service, key, name)
     for name, value in values:
-        state.write(tx, service, key, name, value)
+        key_state.write(tx, service, key, name, value)
     page_id = model.key_page(service, key)
     document = tx.get(page_id)
     if document is not None:
-        object_queue.drop_if_empty(tx, page_id, document)
+        key_pages.drop_if_empty(tx, page_id, document)
 
 
 def fingerprint(values: Iterable[tuple[str, Payload]]) -> bytes:

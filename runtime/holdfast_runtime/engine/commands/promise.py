@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import accept, key_listing, model, object_queue
+from holdfast_runtime.engine import accept, key_listing, key_pages, model
 from holdfast_runtime.engine.commands.scope import Scope, content
 from holdfast_runtime.engine.events import ReceivedFrame
 from holdfast_runtime.engine.model import Document
@@ -72,7 +72,7 @@ def read(tx: Transaction, workflow: str, key: str, name: str) -> Result | list[A
 
 def _write(tx: Transaction, workflow: str, key: str, name: str, value: list[Any]) -> None:
     page_id = model.key_page(workflow, key)
-    document = object_queue.key_document(tx, page_id)
+    document = key_pages.key_document(tx, page_id)
     key_listing.entered(tx, workflow, key, document)
     spilled = name in document[model.PROMISES_SPILLED]
     small = len(value[1]) <= 1024 if isinstance(value[1], bytes | list) else True

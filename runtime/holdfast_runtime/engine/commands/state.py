@@ -1,24 +1,17 @@
-"""State of a key: small values in the key's page, the rest value by value in pages of their own, large ones as blobs (storage design
-§5)."""
+"""State commands: reads answered at once, writes visible to whatever comes behind them (service protocol §3.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import key_listing, model, object_queue
+from holdfast_runtime.engine import key_state, model
 from holdfast_runtime.engine.commands.scope import Scope, Violation, content
 from holdfast_runtime.engine.events import ReceivedFrame
-from holdfast_runtime.engine.model import Document
-from holdfast_runtime.engine.payload import VOID, BlobRef, Payload, success
-from holdfast_runtime.engine.transaction import Transaction
-
-VALUE = "v"  # the one field of a state page
+from holdfast_runtime.engine.payload import VOID, success
 
 
 def get_lazy(scope: Scope, frame: ReceivedFrame) -> None:
     service, key = scope.require_state(write=False)
-    value = read(scope.tx, service, key, _name(frame))
+    value = key_state.read(scope.tx, service, key, _name(frame))
     scope.append(frame.entry)
     result = VOID if value is None else success(value)
     scope.complete(MessageType.GET_LAZY_STATE_COMPLETION, frame.message.result_completion_id, result)
@@ -41,16 +34,14 @@ def eager(scope: Scope, frame: ReceivedFrame) -> None:
 def set_value(scope: Scope, frame: ReceivedFrame) -> None:
     service, key = scope.require_state(write=True)
     name = _name(frame)
-    write(scope.tx, service, key, name, content(frame, frame.message.value.content))
+    key_state.write(scope.tx, service, key, name, content(frame, frame.message.value.content))
     scope.append(frame.entry)
 
 
 def clear(scope: Scope, frame: ReceivedFrame) -> None:
     service, key = scope.require_state(write=True)
     name = _name(frame)
-    document = scope.tx.get(model.key_page(service, key))
-    if document is not None:
-        _remove(scope.tx, service, key, document, name)
+    key_state.remove(scope.tx, service, key, name)
     scope.append(frame.entry)
 
 
@@ -59,93 +50,8 @@ def clear_all(scope: Scope, frame: ReceivedFrame) -> None:
     document = scope.tx.get(model.key_page(service, key))
     if document is not None:
         for name in [*document[model.STATE], *document[model.SPILLED]]:
-            _remove(scope.tx, service, key, document, name)
+            key_state.remove(scope.tx, service, key, name)
     scope.append(frame.entry)
-
-
-def read(tx: Transaction, service: str, key: str, name: str) -> Payload | None:
-    """One value; None when it is not set."""
-    document = tx.get(model.key_page(service, key))
-    if document is None:
-        return None
-    if name in document[model.SPILLED]:
-        page = tx.get(model.state_page(service, key, name))
-        return page[VALUE] if page is not None else None
-    found: Payload | None = document[model.STATE].get(name)
-    return found
-
-
-def read_all(tx: Transaction, service: str, key: str, *, limit: int | None = None) -> tuple[list[tuple[str, Payload]], bool]:
-    """(name, value) pairs by name, and whether they are all; collection stops before the value that would exceed `limit` bytes."""
-    document = tx.get(model.key_page(service, key))
-    if document is None:
-        return [], True
-    sizes = {name: _size(value) for name, value in document[model.STATE].items()} | document[model.SPILLED]
-    total, chosen = 0, []
-    for name in sorted(sizes):
-        total += len(name) + sizes[name]
-        if limit is not None and total > limit:
-            break
-        chosen.append(name)
-    tx.need(*(model.state_page(service, key, name) for name in chosen if name in document[model.SPILLED]))
-    return list(_values(tx, service, key, chosen)), len(chosen) == len(sizes)
-
-
-def write(tx: Transaction, service: str, key: str, name: str, value: Payload) -> None:
-    page_id = model.key_page(service, key)
-    document = object_queue.key_document(tx, page_id)
-    key_listing.entered(tx, service, key, document)
-    size = _stored(name, value)
-    old = document[model.STATE].get(name)
-    fill = document[model.STATE_BYTES] - (_stored(name, old) if old is not None else 0)
-    spilled = name in document[model.SPILLED]
-    if not spilled and fill + size <= model.STATE_INLINE_BYTES:
-        tx.put(page_id, (model.STATE, name), value)
-        tx.merge(page_id, {model.STATE_BYTES: fill + size})
-        return
-    if old is not None:
-        tx.delete(page_id, (model.STATE, name))
-        tx.merge(page_id, {model.STATE_BYTES: fill})
-    extra = model.state_page(service, key, name)
-    tx.overwritten(extra)
-    tx.put(extra, (), {VALUE: value})
-    tx.put(page_id, (model.SPILLED, name), _size(value))
-
-
-def remove(tx: Transaction, service: str, key: str, name: str) -> None:
-    """Unset one value."""
-    document = tx.get(model.key_page(service, key))
-    if document is not None:
-        _remove(tx, service, key, document, name)
-
-
-def _remove(tx: Transaction, service: str, key: str, document: Document, name: str) -> None:
-    page_id = model.key_page(service, key)
-    old = document[model.STATE].get(name)
-    if old is not None:
-        tx.delete(page_id, (model.STATE, name))
-        tx.merge(page_id, {model.STATE_BYTES: document[model.STATE_BYTES] - _stored(name, old)})
-    elif name in document[model.SPILLED]:
-        tx.delete(page_id, (model.SPILLED, name))
-        extra = model.state_page(service, key, name)
-        tx.overwritten(extra)
-        tx.drop(extra)
-    key_listing.emptied(tx, service, key, document)
-
-
-def _values(tx: Transaction, service: str, key: str, names: list[str]) -> Iterator[tuple[str, Payload]]:
-    for name in names:
-        value = read(tx, service, key, name)
-        if value is not None:
-            yield name, value
-
-
-def _size(value: Payload) -> int:
-    return value.size if isinstance(value, BlobRef) else len(value)
-
-
-def _stored(name: str, value: Payload) -> int:
-    return len(name) + (100 if isinstance(value, BlobRef) else len(value))
 
 
 def _name(frame: ReceivedFrame) -> str:
