@@ -78,11 +78,16 @@ class Node:
         self._spawn(self._heartbeat())
 
     async def until_ready(self, timeout_s: float) -> None:
-        """Wait until this process owns a shard, or every shard has an owner."""
+        """Wait until this process can serve: it owns a shard, or others own them all; alone on its store, until it owns them all."""
         async with asyncio.timeout(timeout_s):
-            while not self.shards and not self._membership.all_owned():
+            while not self._is_ready():
                 self._owned.clear()
                 await self._owned.wait()
+
+    def _is_ready(self) -> bool:
+        if self.settings.exclusive_store:
+            return len(self.shards) == self.store.shards
+        return bool(self.shards) or self._membership.all_owned()
 
     async def stop(self) -> None:
         """Hand every shard over: stop accepting, flush, checkpoint, release."""
