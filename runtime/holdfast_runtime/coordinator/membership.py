@@ -18,7 +18,6 @@ class Membership:
         self._moved: dict[str, tuple[int, float]] = {}  # process -> counter, when it was first seen with that value
         self._members: dict[str, Member] = {}
         self._records: dict[int, ShardRecord] = {}
-        self._mine: set[int] = set()
 
     def saw(self, records: Mapping[int, ShardRecord], members: Mapping[str, Member], at: float) -> None:
         """A reading of all records, asked for at monotonic second `at`."""
@@ -30,9 +29,6 @@ class Membership:
                 self._moved[process_id] = (member.counter, at)
         for process_id in set(self._moved) - set(members):
             del self._moved[process_id]
-
-    def took(self, shard: int) -> None:
-        self._mine.add(shard)
 
     def is_alive(self, process_id: str) -> bool:
         if process_id == self._me:

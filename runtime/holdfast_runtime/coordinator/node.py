@@ -170,7 +170,6 @@ class Node:
             return
         self.shards[record.shard] = shard
         shard.start()
-        self._membership.took(record.shard)
         self._owned.set()
 
     def _lost(self, number: int, shard: Shard) -> None:

@@ -38,11 +38,10 @@ async def serve(shard: Shard, request: Request) -> Reply:
             values = [(name, value) for name, value in request["values"]]
             expected = request["expected"]
             if expected is not None:
-                tx_values = await views.payloads(shard, request["service"], request["key"])
-                stored = await views.state_of(shard, request["service"], request["key"])
-                if state_edit.version_of(stored) != expected:
+                seen = await views.payloads(shard, request["service"], request["key"])
+                if state_edit.version_of(await views.contents_of(shard, seen)) != expected:
                     return {}  # another state than the operator had seen: silently dropped, as http-api §2.7 describes
-                expected = state_edit.fingerprint(tx_values)
+                expected = state_edit.fingerprint(seen)
             _, lsn = await shard.perform(EditState(request["service"], request["key"], values, expected))
             await answerable(shard, lsn)
             return {}

@@ -18,6 +18,7 @@ from holdfast_runtime.coordinator import invocation_columns as columns_of
 from holdfast_runtime.coordinator.invocation_columns import Invocation
 from holdfast_runtime.coordinator.pages import document_of
 from holdfast_runtime.engine import journal, key_state, model
+from holdfast_runtime.engine.accept import is_over
 from holdfast_runtime.engine.commands import promise
 from holdfast_runtime.engine.commands.promise import LISTENING
 from holdfast_runtime.engine.finish import child_of
@@ -173,7 +174,7 @@ async def _named(shard: Shard, ids: Sequence[str]) -> AsyncIterator[list[Invocat
         batch = []
         for invocation in chunk:
             document = documents[model.invocation_page(invocation)]
-            if document is not None and (document.get(model.EXPIRES_AT) or now + 1) > now:
+            if document is not None and not is_over(document, now):
                 batch.append(Invocation(shard, invocation, columns_of.index_row(document), document))
         yield batch
 

@@ -10,6 +10,7 @@ from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType
 from holdfast_runtime.coordinator.scans import peek
 from holdfast_runtime.engine import journal, key_state, model
+from holdfast_runtime.engine.accept import is_over
 from holdfast_runtime.engine.model import Document, Status
 from holdfast_runtime.engine.payload import Entry, Payload, entry_size, entry_type, materialize
 from holdfast_runtime.engine.transaction import NeedPages, Transaction
@@ -118,7 +119,7 @@ async def describe(shard: Shard, invocation: str) -> dict[str, Any] | None:
 
 def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] | None:
     document = tx.get(model.invocation_page(invocation))
-    if document is None or (document.get(model.EXPIRES_AT) or tx.now + 1) <= tx.now:
+    if document is None or is_over(document, tx.now):
         return None
     retry = document.get(model.RETRY)
     row = {"t": document[model.TARGET], "c": document[model.CREATED_AT], "s": document[model.STATUS]}
@@ -196,10 +197,14 @@ async def payloads(shard: Shard, service: str, key: str) -> list[tuple[str, Payl
             await shard.load(needed.page_ids)
 
 
-async def state_of(shard: Shard, service: str, key: str) -> dict[str, bytes]:
-    """The state of a key as of now, durable."""
-    values = await payloads(shard, service, key)
+async def contents_of(shard: Shard, values: list[tuple[str, Payload]]) -> dict[str, bytes]:
+    """`values` with large ones read, durable."""
     contents = {value.id: await shard.environment.store.blobs.get(value.id) for _, value in values if not isinstance(value, bytes)}
     await shard.until_durable(shard.barrier())
     shard.check_lease()
     return {name: materialize(value, contents) for name, value in values}
+
+
+async def state_of(shard: Shard, service: str, key: str) -> dict[str, bytes]:
+    """The state of a key as of now, durable."""
+    return await contents_of(shard, await payloads(shard, service, key))

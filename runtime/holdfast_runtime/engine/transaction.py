@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast_runtime.engine.model import Document, shard_of
+from holdfast_runtime.engine.model import Document
 
 if TYPE_CHECKING:
     from holdfast_runtime.engine.effects import Effect
@@ -101,9 +101,6 @@ class Transaction:
         if page_id not in self.pages:
             self.pages[page_id] = Page(None, -1, stored=True)
             self._created.append(page_id)
-
-    def is_local(self, invocation: str) -> bool:
-        return shard_of(invocation, self.shards) == self.shard
 
     # -- writing
 
