@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from holdfast_runtime.engine.registry import DAY_MS, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +32,14 @@ class Settings:
     acknowledge_timeout_s: float = 30.0  # a request not acknowledged by then gets 503
     retry_store_s: float = 0.05  # first delay after a store error, doubled up to 1 s
     registry_refresh_s: float = 5.0
+
+    # What services get that say nothing themselves, and the most any may ask for; None: no limit (http-api §5.2, §6.2 to §6.4)
+    default_abort_timeout_ms: int = 10 * 60_000
+    default_journal_retention_ms: int = DAY_MS
+    default_idempotency_retention_ms: int = DAY_MS
+    default_workflow_completion_retention_ms: int = DAY_MS
+    default_retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
+    max_journal_retention_ms: int | None = None
+    max_idempotency_retention_ms: int | None = None
+    max_workflow_completion_retention_ms: int | None = None
+    max_retry_policy_max_attempts: int | None = None
