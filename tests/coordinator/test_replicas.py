@@ -101,8 +101,8 @@ async def replicas(count: int) -> AsyncIterator[list[Replica]]:
 async def spread(running: list[Replica]) -> None:
     """Until every replica owns some shard and all are owned."""
     async with asyncio.timeout(BOUND_S):
-        while not (all(r.node.shards for r in running) and sum(len(r.node.shards) for r in running) == SHARDS):
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - no event tells it
+        while not (all(r.node.shards for r in running) and sum(len(r.node.shards) for r in running) == SHARDS):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def test_every_replica_serves_every_key() -> None:
