@@ -22,13 +22,15 @@ from holdfast_runtime.coordinator.front import (
     NotFound,
     NotReady,
     Outcome,
+    PatchService,
     RegisterDeployment,
     Registered,
     Scan,
     Scanned,
     Success,
+    UpdateDeployment,
 )
-from holdfast_runtime.engine.registry import HandlerKind, RegistryView
+from holdfast_runtime.engine.registry import Deployment, HandlerKind, RegistryView, ServiceRevision
 
 
 @dataclass
@@ -145,3 +147,9 @@ class FakeFront:
 
     async def remove_deployment(self, deployment_id: str) -> bool:
         return await self.deployments.remove(deployment_id)
+
+    async def update_deployment(self, deployment_id: str, update: UpdateDeployment) -> Deployment | None:
+        return await self.deployments.update(deployment_id, update)
+
+    async def patch_service(self, name: str, patch: PatchService) -> ServiceRevision | None:
+        return await self.deployments.patch_service(name, patch)

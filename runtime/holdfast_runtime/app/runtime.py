@@ -24,6 +24,7 @@ from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.node import Node
+from holdfast_runtime.coordinator.registry_document import default_settings
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
@@ -82,7 +83,7 @@ class Runtime:
         store = await self._open_store()
         self._started.push_async_callback(self.endpoints.close)
         entropy = SystemEntropy()
-        self.deployments = Deployments(store.registry, self.endpoints, self.clock, entropy)
+        self.deployments = Deployments(store.registry, self.endpoints, self.clock, entropy, default_settings(self._config.settings))
         for name, handle in handlers.items():
             self.endpoints.in_process.register(name, handle)
         await self.deployments.load()

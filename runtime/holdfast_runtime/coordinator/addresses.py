@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, assert_never
 from urllib.parse import urlsplit
 
-from holdfast_runtime.coordinator.front import RegisterDeployment, RegistrationError
+from holdfast_runtime.coordinator.front import RegisterDeployment, RegistrationError, UpdateDeployment
 from holdfast_runtime.engine.registry import Address, HttpAddress, HttpVersion, InProcessAddress, LambdaAddress
 
 UNQUALIFIED: Final = (
@@ -21,6 +22,33 @@ def address_of(request: RegisterDeployment) -> HttpAddress | LambdaAddress:
         return LambdaAddress(checked_arn(request.arn), request.assume_role_arn, None, dict(request.additional_headers))
     version = HttpVersion.HTTP_1_1 if request.use_http_11 else HttpVersion.HTTP_2
     return HttpAddress(checked_uri(request.uri or ""), version, dict(request.additional_headers))
+
+
+def repointed(address: Address, update: UpdateDeployment) -> Address:
+    """The address after an update; equal to the old one when nothing about it changes. Raises RegistrationError (400).
+
+    A `uri` makes it an HTTP deployment and an `arn` a Lambda deployment, whatever it was.
+    """
+    headers = {} if isinstance(address, InProcessAddress) else dict(address.additional_headers)
+    if update.additional_headers is not None:
+        headers = dict(update.additional_headers)
+    version = address.http_version if isinstance(address, HttpAddress) else HttpVersion.HTTP_2
+    if update.use_http_11 is not None:
+        version = HttpVersion.HTTP_1_1 if update.use_http_11 else HttpVersion.HTTP_2
+    if update.uri is not None:
+        return HttpAddress(checked_uri(update.uri), version, headers)
+    # What compresses is the code behind the ARN, discovery will tell; until then the old answer stands.
+    compression = address.compression if isinstance(address, LambdaAddress) else None
+    if update.arn is not None:
+        return LambdaAddress(checked_arn(update.arn), update.assume_role_arn, compression, headers)
+    match address:
+        case HttpAddress():
+            return replace(address, http_version=version, additional_headers=headers)
+        case LambdaAddress():
+            return replace(address, assume_role_arn=update.assume_role_arn or address.assume_role_arn, additional_headers=headers)
+        case InProcessAddress():
+            return address
+    assert_never(address)
 
 
 def checked_uri(uri: str) -> str:

@@ -21,19 +21,21 @@ from holdfast_runtime.coordinator.front import (
     NotFound,
     NotReady,
     Outcome,
+    PatchService,
     RegisterDeployment,
     Registered,
     Scan,
     Scanned,
     Success,
     Target,
+    UpdateDeployment,
 )
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operated, Verb
 from holdfast_runtime.engine.payload import BlobRef, Payload, Result, failure, input_entry, success
-from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView
+from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision, RegistryView, ServiceRevision
 from holdfast_runtime.engine.response import as_payload
 from holdfast_runtime.ports.store import StoreUnavailable
 
@@ -263,3 +265,9 @@ class Coordinator:
 
     async def remove_deployment(self, deployment_id: str) -> bool:
         return await self._deployments.remove(deployment_id)
+
+    async def update_deployment(self, deployment_id: str, update: UpdateDeployment) -> Deployment | None:
+        return await self._deployments.update(deployment_id, update)
+
+    async def patch_service(self, name: str, patch: PatchService) -> ServiceRevision | None:
+        return await self._deployments.patch_service(name, patch)

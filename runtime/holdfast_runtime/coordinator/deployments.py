@@ -3,31 +3,35 @@
 
 Rules: a deployment is its address; registering a known one changes nothing unless forced; each registration
 of a service is a revision, the highest is active; only a change of a service's type is a breaking change.
-Every change is a compare-and-set of the document: who loses the race looks again and decides anew.
+Every change is a compare-and-set of the document: who loses the race looks again and decides anew. A process that dies
+around the write has changed everything or nothing; the same request again finds its change done and writes nothing.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from holdfast.protocol.ids import deployment_id
+from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.coordinator import registry_document
 from holdfast_runtime.coordinator.address_guard import Resolve, forbidden_address, resolve
-from holdfast_runtime.coordinator.addresses import address_of, identity
+from holdfast_runtime.coordinator.addresses import address_of, identity, repointed
 from holdfast_runtime.coordinator.discovery import Discovered, discover
-from holdfast_runtime.coordinator.front import RegisterDeployment, Registered, RegistrationError
-from holdfast_runtime.coordinator.registry_document import DefaultSettings, StoredDeployment
+from holdfast_runtime.coordinator.front import PatchService, RegisterDeployment, Registered, RegistrationError, UpdateDeployment
+from holdfast_runtime.coordinator.registry_document import NO_PATCH, DefaultSettings, StoredDeployment
 from holdfast_runtime.engine.registry import (
     EMPTY,
     Address,
+    Deployment,
     HttpAddress,
     InProcessAddress,
     LambdaAddress,
     RegistryView,
+    ServiceRevision,
 )
 from holdfast_runtime.ports.endpoint import Endpoint
 from holdfast_runtime.ports.store import MAX_ITEM_BYTES, Registry
@@ -105,9 +109,7 @@ class Deployments:
         if known is not None and not request.force:
             return self._registered(known, created=False)
         found = await discover(self._endpoint, address, self._clock)
-        if isinstance(address, LambdaAddress):
-            address = replace(address, compression=found.manifest.lambda_compression)
-        change = _Change(address, request.metadata, found, may_break=request.breaking or request.force)
+        change = _Change(_with_compression(address, found), request.metadata, found, may_break=request.breaking or request.force)
         if request.dry_run:
             return self._registered(self._next(change, self._known(address)), created=known is None)
         return await self._commit(change, force=request.force)
@@ -132,6 +134,48 @@ class Deployments:
             if await self._store(rest):
                 log.info("deployment.removed", extra={"deployment_id": deployment_id})
                 return True
+        raise _too_many_races()
+
+    async def update(self, deployment_id: str, wanted: UpdateDeployment) -> Deployment | None:
+        """Point a deployment elsewhere, or read again what it serves; the id stays. None: unknown. Raises RegistrationError."""
+        for _ in range(MAX_RACES):
+            await self.refresh()
+            stored = self._stored.get(deployment_id)
+            if stored is None:
+                return None
+            address = repointed(stored.address, wanted)
+            if address == stored.address and not wanted.overwrite:
+                return registry_document.deployment_of(stored, self._defaults)
+            await self._guard(address)
+            found = await discover(self._endpoint, address, self._clock)
+            changed = self._updated(stored, _with_compression(address, found), found, overwrite=wanted.overwrite)
+            if not wanted.dry_run:
+                # Somebody may have changed this deployment while its endpoint was asked: then ask again.
+                if self._stored.get(deployment_id) != stored or not await self._store({**self._stored, stored.id: changed}):
+                    continue
+                log.info("deployment.updated", extra={"deployment_id": stored.id, "overwritten": wanted.overwrite})
+            return registry_document.deployment_of(changed, self._defaults)
+        raise _too_many_races()
+
+    async def patch_service(self, name: str, patch: PatchService) -> ServiceRevision | None:
+        """Change settings of the active revision; gone with it. None: unknown service. Raises RegistrationError."""
+        for _ in range(MAX_RACES):
+            await self.refresh()
+            active = self._view.services.get(name)
+            if active is None:
+                return None
+            if patch.workflow_completion_retention_ms is not None and active.type is not ServiceType.WORKFLOW:
+                kind = "VirtualObject" if active.type is ServiceType.VIRTUAL_OBJECT else "Service"
+                raise RegistrationError(f"modifying retention time for service type {kind} is unsupported", status=400)
+            stored = self._stored[active.deployment_id]
+            before = stored.patches.get(name, NO_PATCH)
+            after = replace(before, **{setting: value for setting, value in asdict(patch).items() if value is not None})
+            if after == before:
+                return active
+            changed = replace(stored, patches={**stored.patches, name: after})
+            if await self._store({**self._stored, stored.id: changed}):
+                log.info("service.patched", extra={"service": name, "revision": active.revision})
+                return registry_document.deployment_of(changed, self._defaults).services[name]
         raise _too_many_races()
 
     async def _commit(self, change: _Change, *, force: bool) -> Registered:
@@ -178,6 +222,29 @@ class Deployments:
             metadata=dict(change.metadata),
         )
 
+    def _updated(self, stored: StoredDeployment, address: Address, found: Discovered, *, overwrite: bool) -> StoredDeployment:
+        """`stored` at its new address. Raises RegistrationError when its invocations could not go on there."""
+        before = registry_document.deployment_of(stored, self._defaults)
+        old = before.min_protocol_version, before.max_protocol_version
+        new = found.manifest.min_protocol_version, found.manifest.max_protocol_version
+        if old != new:
+            raise RegistrationError(
+                "[META0016] an update deployment operation must provide an endpoint with the same supported protocol versions. "
+                f"The update tried to change them from {old[0]}..={old[1]} to {new[0]}..={new[1]}. "
+                "Use the SDK version that the deployment was registered with, or register the code as a new deployment.",
+                status=400,
+                restate_code="META0016",
+            )
+        if overwrite:
+            # Existing revisions keep their numbers: this is the same revision, corrected. What was patched on them goes.
+            revisions = {
+                service.name: stored.revisions.get(service.name) or self._revision(service.name) + 1 for service in found.manifest.services
+            }
+            return replace(stored, address=address, sdk_version=found.sdk_version, manifest=found.document, revisions=revisions, patches={})
+        # How to talk to it follows the endpoint, what it serves stays as it was.
+        manifest = {**stored.manifest, "protocolMode": found.manifest.protocol_mode.value}
+        return replace(stored, address=address, sdk_version=found.sdk_version, manifest=manifest)
+
     def _refuse_type_changes(self, found: Discovered) -> None:
         for service in found.manifest.services:
             active = self._view.services.get(service.name)
@@ -215,6 +282,13 @@ class Deployments:
                 f"{forbidden}, which cannot serve handlers. Use the address of the endpoint itself.",
                 status=400,
             )
+
+
+def _with_compression(address: Address, found: Discovered) -> Address:
+    """Compression is not registered but announced by the endpoint (http-api §2.5)."""
+    if isinstance(address, LambdaAddress):
+        return replace(address, compression=found.manifest.lambda_compression)
+    return address
 
 
 def _too_many_races() -> RegistrationError:

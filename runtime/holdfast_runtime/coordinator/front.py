@@ -127,6 +127,34 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateDeployment:
+    """PATCH /deployments/{id}, parsed; None leaves a thing as it is (http-api §2.5).
+
+    A new `arn` without `assume_role_arn` drops the role. overwrite: what the endpoint serves replaces what is stored.
+    """
+
+    uri: str | None = None
+    arn: str | None = None
+    assume_role_arn: str | None = None
+    additional_headers: Mapping[str, str] | None = None
+    use_http_11: bool | None = None
+    overwrite: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PatchService:
+    """PATCH /services/{name}, parsed; None leaves a setting as it is. Durations in ms."""
+
+    public: bool | None = None
+    idempotency_retention_ms: int | None = None
+    workflow_completion_retention_ms: int | None = None
+    journal_retention_ms: int | None = None
+    inactivity_timeout_ms: int | None = None
+    abort_timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class InvocationFilter:
     """None means "any"."""
 
@@ -223,4 +251,12 @@ class Front(Protocol):
 
     async def remove_deployment(self, deployment_id: str) -> bool:
         """False: unknown id."""
+        ...
+
+    async def update_deployment(self, deployment_id: str, update: UpdateDeployment) -> Deployment | None:
+        """Point a deployment elsewhere; invocations pinned to it follow. None: unknown id. Raises RegistrationError."""
+        ...
+
+    async def patch_service(self, name: str, patch: PatchService) -> ServiceRevision | None:
+        """Change settings of the active revision. None: unknown service. Raises RegistrationError."""
         ...

@@ -3,7 +3,9 @@ reads, made from it.
 
 Rules: the manifest is stored untouched, effective settings are computed when it is read, so that a newer
 version of this program understands more of it; revisions are stored, because they depend on history.
-Settings are layered per parameter: handler, else service, else default (service protocol §3.8, §5.5).
+Settings are layered per parameter: handler, else what an operator patched on the service, else service, else default
+(service protocol §3.8, §5.5), and limited by the operator's maxima. Patches belong to the revision they were made on:
+they live and go with its row (http-api §2.6).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from holdfast.protocol.manifest import (
@@ -27,6 +29,8 @@ from holdfast.protocol.manifest import (
 from holdfast.protocol.manifest import OnMaxAttempts as ManifestOnMaxAttempts
 from holdfast.protocol.versions import select_version
 from holdfast_runtime.coordinator.addresses import dump_address, load_address
+from holdfast_runtime.coordinator.front import PatchService
+from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine.registry import (
     DAY_MS,
     Address,
@@ -40,11 +44,12 @@ from holdfast_runtime.engine.registry import (
 )
 
 FORMAT: Final = 1
+NO_PATCH: Final = PatchService()
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultSettings:
-    """What applies when neither handler nor service say otherwise. Durations in ms."""
+    """What applies when neither handler nor service say otherwise, and how much they may ask for. Durations in ms; None: no limit."""
 
     inactivity_timeout_ms: int = 60_000  # only shown: attempts have a closed input and suspend by themselves
     abort_timeout_ms: int = 10 * 60_000
@@ -52,6 +57,25 @@ class DefaultSettings:
     idempotency_retention_ms: int = DAY_MS
     workflow_retention_ms: int = DAY_MS
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    max_journal_retention_ms: int | None = None
+    max_idempotency_retention_ms: int | None = None
+    max_workflow_retention_ms: int | None = None
+    max_retry_attempts: int | None = None  # for what services ask; the default policy is the operator's own
+
+
+def default_settings(settings: Settings) -> DefaultSettings:
+    """What this process's configuration says about services."""
+    return DefaultSettings(
+        abort_timeout_ms=settings.default_abort_timeout_ms,
+        journal_retention_ms=settings.default_journal_retention_ms,
+        idempotency_retention_ms=settings.default_idempotency_retention_ms,
+        workflow_retention_ms=settings.default_workflow_completion_retention_ms,
+        retry=settings.default_retry_policy,
+        max_journal_retention_ms=settings.max_journal_retention_ms,
+        max_idempotency_retention_ms=settings.max_idempotency_retention_ms,
+        max_workflow_retention_ms=settings.max_workflow_completion_retention_ms,
+        max_retry_attempts=settings.max_retry_policy_max_attempts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +96,12 @@ class DiscoveredService(ServiceRevision):
 
     manifest: ServiceManifest
     settings: ServiceSettings
+    patch: PatchService = NO_PATCH
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDeployment:
-    """One deployment as the document holds it. `revisions`: service name -> revision."""
+    """One deployment as the document holds it. `revisions`: service name -> revision; `patches`: service name -> what was changed."""
 
     id: str
     address: Address
@@ -85,6 +110,7 @@ class StoredDeployment:
     manifest: Mapping[str, Any]
     revisions: Mapping[str, int]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    patches: Mapping[str, PatchService] = field(default_factory=dict)
 
 
 # ---- Bytes
@@ -101,6 +127,7 @@ def dump(deployments: Mapping[str, StoredDeployment]) -> bytes:
             "manifest": stored.manifest,
             "revisions": dict(stored.revisions),
             "metadata": dict(stored.metadata),
+            "patches": {name: _dump_patch(patch) for name, patch in stored.patches.items()},
         }
         for stored in deployments.values()
     ]
@@ -127,10 +154,20 @@ def load(document: bytes) -> dict[str, StoredDeployment]:
             manifest=row["manifest"],
             revisions=row["revisions"],
             metadata=row["metadata"],
+            patches={name: _load_patch(patch) for name, patch in row.get("patches", {}).items()},
         )
         for row in content["deployments"]
     )
     return {stored.id: stored for stored in rows}
+
+
+def _dump_patch(patch: PatchService) -> dict[str, Any]:
+    return {name: value for name, value in asdict(patch).items() if value is not None}
+
+
+def _load_patch(document: Mapping[str, Any]) -> PatchService:
+    known = PatchService.__dataclass_fields__
+    return PatchService(**{name: value for name, value in document.items() if name in known})
 
 
 # ---- Snapshot
@@ -172,55 +209,74 @@ def protocol_mode_text(manifest: EndpointManifest) -> str:
 
 
 def _service(stored: StoredDeployment, service: ServiceManifest, defaults: DefaultSettings) -> DiscoveredService:
+    patch = stored.patches.get(service.name, NO_PATCH)
+    settings = _settings(service, patch, defaults)
+    public = not service.ingress_private if patch.public is None else patch.public
     return DiscoveredService(
         name=service.name,
         type=service.type,
         revision=stored.revisions[service.name],
         deployment_id=stored.id,
-        public=not service.ingress_private,
-        handlers={handler.name: _handler(service, handler, defaults) for handler in service.handlers},
+        public=public,
+        handlers={
+            handler.name: _handler(service, handler, settings, patch, defaults, public=public and not handler.ingress_private)
+            for handler in service.handlers
+        },
         documentation=service.documentation,
         metadata=service.metadata or {},
         manifest=service,
-        settings=_settings(service, defaults),
+        settings=settings,
+        patch=patch,
     )
 
 
-def _settings(service: ServiceManifest, defaults: DefaultSettings) -> ServiceSettings:
+def _settings(service: ServiceManifest, patch: PatchService, defaults: DefaultSettings) -> ServiceSettings:
+    journal = _first(patch.journal_retention_ms, service.journal_retention_ms, defaults.journal_retention_ms)
+    idempotency = _first(patch.idempotency_retention_ms, service.idempotency_retention_ms, defaults.idempotency_retention_ms)
     return ServiceSettings(
-        inactivity_timeout_ms=_first(service.inactivity_timeout_ms, defaults.inactivity_timeout_ms),
-        abort_timeout_ms=_first(service.abort_timeout_ms, defaults.abort_timeout_ms),
-        journal_retention_ms=_first(service.journal_retention_ms, defaults.journal_retention_ms),
-        idempotency_retention_ms=_first(service.idempotency_retention_ms, defaults.idempotency_retention_ms),
+        inactivity_timeout_ms=_first(patch.inactivity_timeout_ms, service.inactivity_timeout_ms, defaults.inactivity_timeout_ms),
+        abort_timeout_ms=_first(patch.abort_timeout_ms, service.abort_timeout_ms, defaults.abort_timeout_ms),
+        journal_retention_ms=_at_most(journal, defaults.max_journal_retention_ms),
+        idempotency_retention_ms=_at_most(idempotency, defaults.max_idempotency_retention_ms),
         lazy_state=bool(service.enable_lazy_state),
-        retry=_retry(service, defaults.retry),
+        retry=_retry(service, defaults.retry, defaults.max_retry_attempts),
     )
 
 
-def _handler(service: ServiceManifest, handler: HandlerManifest, defaults: DefaultSettings) -> HandlerRevision:
-    above = _settings(service, defaults)
-    private = handler.ingress_private if handler.ingress_private is not None else service.ingress_private
+def _handler(
+    service: ServiceManifest,
+    handler: HandlerManifest,
+    above: ServiceSettings,
+    patch: PatchService,
+    defaults: DefaultSettings,
+    *,
+    public: bool,
+) -> HandlerRevision:
+    # Only the run handler of a workflow has this retention, so there a patch of the service means the handler.
+    workflow = _first(patch.workflow_completion_retention_ms, handler.workflow_completion_retention_ms, defaults.workflow_retention_ms)
+    journal = _first(handler.journal_retention_ms, above.journal_retention_ms)
+    idempotency = _first(handler.idempotency_retention_ms, above.idempotency_retention_ms)
     return HandlerRevision(
         name=handler.name,
         kind=_kind(service.type, handler.type),
-        public=not (private or service.ingress_private),
+        public=public,
         abort_timeout_ms=_first(handler.abort_timeout_ms, above.abort_timeout_ms),
-        journal_retention_ms=_first(handler.journal_retention_ms, above.journal_retention_ms),
-        idempotency_retention_ms=_first(handler.idempotency_retention_ms, above.idempotency_retention_ms),
-        workflow_retention_ms=_first(handler.workflow_completion_retention_ms, defaults.workflow_retention_ms),
+        journal_retention_ms=_at_most(journal, defaults.max_journal_retention_ms),
+        idempotency_retention_ms=_at_most(idempotency, defaults.max_idempotency_retention_ms),
+        workflow_retention_ms=_at_most(workflow, defaults.max_workflow_retention_ms),
         lazy_state=above.lazy_state if handler.enable_lazy_state is None else handler.enable_lazy_state,
-        retry=_retry(handler, above.retry),
+        retry=_retry(handler, above.retry, defaults.max_retry_attempts),
         manifest=handler,
     )
 
 
-def _retry(options: Options, above: RetryPolicy) -> RetryPolicy:
+def _retry(options: Options, above: RetryPolicy, most: int | None) -> RetryPolicy:
     attempts = options.retry_max_attempts
     return RetryPolicy(
         initial_interval_ms=_first(options.retry_initial_interval_ms, above.initial_interval_ms),
         factor=above.factor if options.retry_exponentiation_factor is None else options.retry_exponentiation_factor,
         max_interval_ms=_first(options.retry_max_interval_ms, above.max_interval_ms),
-        max_attempts=above.max_attempts if attempts is None else max(1, attempts),
+        max_attempts=above.max_attempts if attempts is None else _at_most(max(1, attempts), most),
         on_max_attempts=_ON_MAX_ATTEMPTS.get(options.retry_on_max_attempts, above.on_max_attempts),
     )
 
@@ -242,5 +298,12 @@ def _kind(service: ServiceType, handler: HandlerType | None) -> HandlerKind:
     return HandlerKind.EXCLUSIVE
 
 
-def _first(value: int | None, otherwise: int) -> int:
-    return otherwise if value is None else value
+def _first(value: int | None, *otherwise: int | None) -> int:
+    """The first that is set; the last one always is."""
+    found = next(item for item in (value, *otherwise) if item is not None)
+    assert found is not None
+    return found
+
+
+def _at_most(value: int, limit: int | None) -> int:
+    return value if limit is None else min(value, limit)

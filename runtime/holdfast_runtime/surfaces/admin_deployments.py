@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from holdfast_runtime.coordinator.front import Front, RegisterDeployment
+from holdfast_runtime.coordinator.front import Front, RegisterDeployment, UpdateDeployment
 from holdfast_runtime.surfaces.admin_json import deployment_json, registered_json
 from holdfast_runtime.surfaces.admin_replies import (
     deployment_id_of,
@@ -59,12 +59,21 @@ def deployment_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
             return error(404, f"not found in the schema registry: deployment with id '{deployment_id}'")
         return Response(status_code=202)
 
+    async def patch(request: Request, api: int) -> Response:
+        deployment_id = deployment_id_of(request)
+        changed = await front.update_deployment(deployment_id, parse_update(await json_object(request)))
+        if changed is None:
+            return error(404, f"The requested deployment '{deployment_id}' does not exist")
+        return json_reply(deployment_json(changed, full=True))
+
     async def put(request: Request, api: int) -> Response:
+        if api == 2:
+            return await patch(request, api)
         return error(405, "PUT deployment is deprecated, use PATCH instead")
 
     return {
         "/deployments": {"GET": listing, "POST": register},
-        "/deployments/{deployment_id}": {"GET": get, "DELETE": delete, "PUT": put},
+        "/deployments/{deployment_id}": {"GET": get, "PATCH": patch, "PUT": put, "DELETE": delete},
     }
 
 
@@ -75,21 +84,39 @@ def parse_registration(document: Mapping[str, Any], *, force_default: bool) -> R
     if not isinstance(document.get("uri"), str) and not isinstance(document.get("arn"), str):
         raise wrong_shape("data did not match any variant of untagged enum RegisterDeploymentRequest")
     over_http = isinstance(document.get("uri"), str)
-    headers = _strings(document, "additional_headers")
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-            raise invalid_field("additional_headers", f"'{name}' is no valid header name, or its value is none")
     return RegisterDeployment(
         uri=document["uri"] if over_http else None,
         arn=None if over_http else document["arn"],
         assume_role_arn=_optional(document, "assume_role_arn"),
-        additional_headers=headers,
-        metadata=_strings(document, "metadata"),
+        additional_headers=_headers(document) or {},
+        metadata=_strings(document, "metadata") or {},
         use_http_11=_flag(document, "use_http_11", False),
         force=_flag(document, "force", force_default),
         breaking=_flag(document, "breaking", False),
         dry_run=_flag(document, "dry_run", False),
     )
+
+
+def parse_update(document: Mapping[str, Any]) -> UpdateDeployment:
+    """Null counts as absent. Raises AdminError as `parse_registration` does."""
+    use_http_11 = document.get("use_http_11")
+    return UpdateDeployment(
+        uri=_optional(document, "uri"),
+        arn=_optional(document, "arn"),
+        assume_role_arn=_optional(document, "assume_role_arn"),
+        additional_headers=_headers(document),
+        use_http_11=None if use_http_11 is None else _flag(document, "use_http_11", False),
+        overwrite=_flag(document, "overwrite", False),
+        dry_run=_flag(document, "dry_run", False),
+    )
+
+
+def _headers(document: Mapping[str, Any]) -> dict[str, str] | None:
+    headers = _strings(document, "additional_headers")
+    for name, value in (headers or {}).items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise invalid_field("additional_headers", f"'{name}' is no valid header name, or its value is none")
+    return headers
 
 
 def _optional(document: Mapping[str, Any], member: str) -> str | None:
@@ -108,10 +135,10 @@ def _flag(document: Mapping[str, Any], member: str, default: bool) -> bool:
     return value
 
 
-def _strings(document: Mapping[str, Any], member: str) -> dict[str, str]:
+def _strings(document: Mapping[str, Any], member: str) -> dict[str, str] | None:
     value = document.get(member)
     if value is None:
-        return {}
+        return None
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise wrong_shape(f"{member}: expected an object of strings, found {value!r:.40}")
     return value

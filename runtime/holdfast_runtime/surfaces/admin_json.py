@@ -107,10 +107,11 @@ def _http(uri: str, protocol_mode: str, version: HttpVersion) -> Json:
 
 def service_json(service: ServiceRevision, deployment: Deployment | None) -> Json:
     """`deployment`: the one that serves this revision; None when it vanished meanwhile."""
+    one_way = is_one_way(deployment)
     answer: Json = {
         "name": service.name,
         "ty": _SERVICE_TYPES[service.type],
-        "handlers": [handler_json(handler) for handler in service.handlers.values()],
+        "handlers": [handler_json(handler, one_way=one_way) for handler in service.handlers.values()],
     }
     if service.documentation:
         answer["documentation"] = service.documentation
@@ -122,11 +123,16 @@ def service_json(service: ServiceRevision, deployment: Deployment | None) -> Jso
         "public": service.public,
     }
     if isinstance(service, DiscoveredService):
-        answer |= _settings(service, deployment)
+        answer |= _settings(service, one_way=one_way)
     return answer
 
 
-def _settings(service: DiscoveredService, deployment: Deployment | None) -> Json:
+def is_one_way(deployment: Deployment | None) -> bool:
+    """Whether it is called in request/response mode."""
+    return deployment is not None and deployment.protocol_mode == "RequestResponse"
+
+
+def _settings(service: DiscoveredService, *, one_way: bool) -> Json:
     settings = service.settings
     answer: Json = {"idempotency_retention": format_duration(settings.idempotency_retention_ms)}
     run = next((handler for handler in service.handlers.values() if handler.kind is HandlerKind.RUN), None)
@@ -134,23 +140,58 @@ def _settings(service: DiscoveredService, deployment: Deployment | None) -> Json
         answer["workflow_completion_retention"] = format_duration(run.workflow_retention_ms)
     if settings.journal_retention_ms:
         answer["journal_retention"] = format_duration(settings.journal_retention_ms)
-    one_way = deployment is not None and deployment.protocol_mode == "RequestResponse"
-    inactivity = format_duration(settings.inactivity_timeout_ms)
     answer |= {
-        "inactivity_timeout": "0s" if one_way else inactivity,
+        "inactivity_timeout": "0s" if one_way else format_duration(settings.inactivity_timeout_ms),
         "abort_timeout": format_duration(settings.abort_timeout_ms),
         "enable_lazy_state": settings.lazy_state,
         "retry_policy": _retry_policy(settings.retry),
     }
-    if one_way and service.manifest.inactivity_timeout_ms is not None:
-        answer["info"] = [
-            {
-                "code": "RT0021",
-                "message": f"The configured inactivity_timeout {inactivity} will not be applied because "
-                "the service is exposed in Request/Response mode.",
-            }
-        ]
+    info = _service_info(service, one_way=one_way)
+    if info:
+        answer["info"] = info
     return answer
+
+
+def _service_info(service: DiscoveredService, *, one_way: bool) -> list[Json]:
+    """What of a service's own settings, discovered or patched, does not apply as given."""
+    settings, patch, manifest = service.settings, service.patch, service.manifest
+    run = next((handler for handler in service.handlers.values() if handler.kind is HandlerKind.RUN), None)
+    asked = (
+        ("idempotency_retention", patch.idempotency_retention_ms, manifest.idempotency_retention_ms, settings.idempotency_retention_ms),
+        ("journal_retention", patch.journal_retention_ms, manifest.journal_retention_ms, settings.journal_retention_ms),
+        (
+            "workflow_completion_retention",
+            patch.workflow_completion_retention_ms,
+            run.manifest.workflow_completion_retention_ms if run is not None else None,
+            run.workflow_retention_ms if run is not None else 0,
+        ),
+    )
+    info = [_clamped(name, discovered if patched is None else patched, effective) for name, patched, discovered, effective in asked]
+    given = manifest.inactivity_timeout_ms if patch.inactivity_timeout_ms is None else patch.inactivity_timeout_ms
+    return [*(_one_way(given) if one_way else []), *(item for item in info if item is not None)]
+
+
+def _one_way(inactivity_timeout_ms: int | None) -> list[Json]:
+    """Without a stream there is no inactivity: an answer comes at once and whole."""
+    if inactivity_timeout_ms is None:
+        return []
+    return [
+        {
+            "code": "RT0021",
+            "message": f"The configured inactivity_timeout {format_duration(inactivity_timeout_ms)} will not be applied because "
+            "the service is exposed in Request/Response mode.",
+        }
+    ]
+
+
+def _clamped(name: str, asked_ms: int | None, effective_ms: int) -> Json | None:
+    if asked_ms is None or asked_ms <= effective_ms:
+        return None
+    return {
+        "code": "RT0022",
+        "message": f"The configured {name} {format_duration(asked_ms)} is above the maximum of this server and was clamped to "
+        f"{format_duration(effective_ms)}.",
+    }
 
 
 def _retry_policy(policy: RetryPolicy) -> Json:
@@ -166,7 +207,8 @@ def _retry_policy(policy: RetryPolicy) -> Json:
 # ---- Handlers
 
 
-def handler_json(handler: HandlerRevision) -> Json:
+def handler_json(handler: HandlerRevision, *, one_way: bool = False) -> Json:
+    """`one_way`: its deployment is called in request/response mode."""
     manifest = handler.manifest
     answer: Json = {"name": handler.name}
     if manifest.type is not None:
@@ -193,6 +235,13 @@ def handler_json(handler: HandlerRevision) -> Json:
     if manifest.output is not None and manifest.output.json_schema is not None:
         answer["output_json_schema"] = manifest.output.json_schema
     answer["retry_policy"] = _own_retry_policy(manifest)
+    clamped = (
+        _clamped("idempotency_retention", manifest.idempotency_retention_ms, handler.idempotency_retention_ms),
+        _clamped("journal_retention", manifest.journal_retention_ms, handler.journal_retention_ms),
+    )
+    info = [*(_one_way(manifest.inactivity_timeout_ms) if one_way else []), *(item for item in clamped if item is not None)]
+    if info:
+        answer["info"] = info
     return answer
 
 

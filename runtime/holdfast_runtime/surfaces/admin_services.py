@@ -5,15 +5,17 @@ shown.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.protocol.manifest import ServiceType
-from holdfast_runtime.coordinator.front import Front
+from holdfast_runtime.coordinator.front import Front, PatchService
 from holdfast_runtime.engine.registry import ServiceRevision
-from holdfast_runtime.surfaces.admin_json import Json, handler_json, service_json
+from holdfast_runtime.surfaces.admin_json import Json, handler_json, is_one_way, service_json
 from holdfast_runtime.surfaces.admin_replies import AdminError, error, json_object, json_reply, wrong_shape
+from holdfast_runtime.surfaces.durations import parse_duration
 
 Handler = Callable[[Request, int], Awaitable[Response]]
 
@@ -35,15 +37,24 @@ def service_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
     async def get(request: Request, api: int) -> Response:
         return json_reply(shown(wanted(request)))
 
+    async def patch(request: Request, api: int) -> Response:
+        name, wanted_changes = request.path_params["service"], parse_patch(await json_object(request))
+        changed = await front.patch_service(name, wanted_changes)
+        if changed is None:
+            return error(404, f"not found in the schema registry: service with name '{name}'")
+        return json_reply(shown(changed))
+
     async def handlers(request: Request, api: int) -> Response:
-        return json_reply({"handlers": [handler_json(item) for item in wanted(request).handlers.values()]})
+        service = wanted(request)
+        one_way = is_one_way(front.registry.deployments.get(service.deployment_id))
+        return json_reply({"handlers": [handler_json(item, one_way=one_way) for item in service.handlers.values()]})
 
     async def handler(request: Request, api: int) -> Response:
         service, name = wanted(request), request.path_params["handler"]
         found = service.handlers.get(name)
         if found is None:
             return error(404, f"The requested handler '{name}' on service '{service.name}' does not exist")
-        return json_reply(handler_json(found))
+        return json_reply(handler_json(found, one_way=is_one_way(front.registry.deployments.get(service.deployment_id))))
 
     async def edit_state(request: Request, api: int) -> Response:
         name, body = request.path_params["service"], await json_object(request)
@@ -62,10 +73,37 @@ def service_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
     return {
         "/services/{service}/state": {"POST": edit_state},
         "/services": {"GET": listing},
-        "/services/{service}": {"GET": get},
+        "/services/{service}": {"GET": get, "PATCH": patch},
         "/services/{service}/handlers": {"GET": handlers},
         "/services/{service}/handlers/{handler}": {"GET": handler},
     }
+
+
+def parse_patch(document: Mapping[str, Any]) -> PatchService:
+    """Unknown members are ignored, null counts as absent. Raises AdminError (422)."""
+    public = document.get("public")
+    if not isinstance(public, bool | None):
+        raise wrong_shape(f"public: expected a boolean, found {public!r:.40}")
+    return PatchService(
+        public=public,
+        idempotency_retention_ms=_duration(document, "idempotency_retention"),
+        workflow_completion_retention_ms=_duration(document, "workflow_completion_retention"),
+        journal_retention_ms=_duration(document, "journal_retention"),
+        inactivity_timeout_ms=_duration(document, "inactivity_timeout"),
+        abort_timeout_ms=_duration(document, "abort_timeout"),
+    )
+
+
+def _duration(document: Mapping[str, Any], member: str) -> int | None:
+    value = document.get(member)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise wrong_shape(f"{member}: expected a duration such as '1h 30m' or 'PT10S', found {value!r:.40}")
+    try:
+        return parse_duration(value)
+    except ValueError as problem:
+        raise wrong_shape(f"{member}: {problem}") from problem
 
 
 def _new_state(document: object) -> dict[str, bytes]:
