@@ -9,6 +9,7 @@ import pytest
 
 from holdfast_runtime.adapters import http_exchange
 from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
+from holdfast_runtime.adapters.http_exchange import Limits
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, HttpAddress, HttpVersion
 from tests.adapters.loops import event_loop_policy  # noqa: F401
 from tests.adapters.raw_server import Peer, raw_server
@@ -230,8 +231,8 @@ async def test_large_bodies_both_ways_reuse_the_connection(endpoint: HttpEndpoin
 
 
 @pytest.mark.parametrize("framing", [b"content-length: 2000\r\n\r\n", b"\r\n"], ids=["announced", "endless"])
-async def test_a_response_over_the_limit_fails(endpoint: HttpEndpoint, framing: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast_runtime.adapters.http1.MAX_RESPONSE_BYTES", 1000)
+async def test_a_response_over_the_limit_fails(framing: bytes) -> None:
+    endpoint = HttpEndpoint(limits=Limits(response_bytes=1000))
 
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -240,7 +241,8 @@ async def test_a_response_over_the_limit_fails(endpoint: HttpEndpoint, framing: 
 
     async with raw_server(script) as server:
         with pytest.raises(EndpointFailure, match="response is larger than") as failure:
-            await endpoint.request(at(server.uri), REQUEST, timeout_s=5)
+            await endpoint.request(at(server.uri), REQUEST, timeout_s=60)
+    await endpoint.close()
     assert failure.value.error_code == "RT0003"
 
 
@@ -253,7 +255,8 @@ async def test_endless_headers_fail(endpoint: HttpEndpoint) -> None:
 
     async with raw_server(script) as server:
         with pytest.raises(EndpointFailure, match="headers are larger than 65536 bytes") as failure:
-            await endpoint.request(at(server.uri), REQUEST, timeout_s=5)
+            await endpoint.request(at(server.uri), REQUEST, timeout_s=60)
+    await endpoint.close()
     assert failure.value.error_code == "RT0003"
 
 
@@ -318,7 +321,7 @@ async def test_idle_connections_are_closed_after_a_while() -> None:
         await peer.gone()
         closed.set()
 
-    endpoint = HttpEndpoint(idle_timeout_s=0.02)
+    endpoint = HttpEndpoint(limits=Limits(idle_timeout_s=0.02))
     async with raw_server(script) as server:
         await endpoint.request(at(server.uri), REQUEST, timeout_s=5)
         await asyncio.wait_for(closed.wait(), 5)

@@ -9,6 +9,7 @@ import h2.errors
 import pytest
 
 from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
+from holdfast_runtime.adapters.http_exchange import Limits
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, HttpAddress, HttpVersion
 from tests.adapters.h2_server import Connection, Http2Server, Received, h2_server
 from tests.adapters.loops import event_loop_policy  # noqa: F401
@@ -225,13 +226,14 @@ async def test_an_answer_before_the_request_was_read_is_taken(endpoint: HttpEndp
         assert (await pending).status == 413
 
 
-async def test_a_response_over_the_limit_fails(endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast_runtime.adapters.http2.MAX_RESPONSE_BYTES", 1000)
+async def test_a_response_over_the_limit_fails() -> None:
+    endpoint = HttpEndpoint(limits=Limits(response_bytes=1000))
     async with h2_server(echo) as server:
         with pytest.raises(EndpointFailure, match="response is larger than") as failure:
             await endpoint.request(at(server.uri), EndpointRequest("POST", "/x", {}, bytes(5000)), timeout_s=5)
         assert (await endpoint.request(at(server.uri), REQUEST, timeout_s=5)).body == b"frames"
         assert len(server.connections) == 1
+        await endpoint.close()
     assert failure.value.error_code == "RT0003"
 
 
@@ -277,7 +279,7 @@ async def test_a_refused_connection_names_the_address(endpoint: HttpEndpoint, un
 
 
 async def test_idle_connections_are_closed_after_a_while() -> None:
-    endpoint = HttpEndpoint(idle_timeout_s=0.02)
+    endpoint = HttpEndpoint(limits=Limits(idle_timeout_s=0.02))
     async with h2_server(echo) as server:
         await endpoint.request(at(server.uri), REQUEST, timeout_s=5)
         await asyncio.wait_for(server.lost.wait(), 5)

@@ -11,6 +11,7 @@ import pytest
 import zstandard
 
 from holdfast_runtime.adapters import lambda_envelope
+from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, Limits
 from holdfast_runtime.adapters.lambda_envelope import event_of, function_failure, response_of
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, LambdaAddress
 
@@ -65,16 +66,18 @@ def test_compressed_answers_are_decompressed() -> None:
 def test_a_captured_compressed_request_is_made_the_same_way() -> None:
     request = vector("29-large-payload-zstd")["exchanges"][1]["request"]
     frames = lambda_envelope.decompress(bytes.fromhex(request["body_hex"]))
-    assert len(frames) >= lambda_envelope.COMPRESS_FROM
+    assert len(frames) >= DEFAULT_LIMITS.compress_from_bytes
     plain = {name: value for name, value in request["headers"].items() if not name.endswith("-encoding")}
     event = json.loads(event_of(ZSTD, EndpointRequest("POST", request["path"], plain, frames)))
     assert event["headers"] == request["headers"]
     assert lambda_envelope.decompress(base64.b64decode(event["body"])) == frames
 
 
-@pytest.mark.parametrize(("size", "encoding"), [(4 * 1024 * 1024 - 1, None), (4 * 1024 * 1024, "zstd")])
-def test_compression_starts_at_four_mebibytes(size: int, encoding: str | None) -> None:
-    event = json.loads(event_of(ZSTD, EndpointRequest("POST", "/invoke/D/h", {}, bytes(size))))
+@pytest.mark.parametrize("limit", [4 * 1024 * 1024, 1024])
+@pytest.mark.parametrize(("below", "encoding"), [(1, None), (0, "zstd")])
+def test_compression_starts_at_the_limit(limit: int, below: int, encoding: str | None) -> None:
+    limits = DEFAULT_LIMITS if limit == DEFAULT_LIMITS.compress_from_bytes else Limits(compress_from_bytes=limit)
+    event = json.loads(event_of(ZSTD, EndpointRequest("POST", "/invoke/D/h", {}, bytes(limit - below)), limits))
     assert event["headers"]["accept-encoding"] == "zstd"
     assert event["headers"].get("content-encoding") == encoding
 
@@ -118,11 +121,10 @@ def test_results_that_are_not_results(payload: bytes, what: str) -> None:
     assert failure.value.error_code == "RT0012"
 
 
-def test_a_small_body_that_stands_for_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lambda_envelope, "MAX_RESPONSE_BYTES", 3_000_000)
+def test_a_small_body_that_stands_for_too_much_is_refused() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(50_000_000))
     with pytest.raises(EndpointFailure, match="after decompression") as failure:
-        lambda_envelope.decompress(bomb)
+        lambda_envelope.decompress(bomb, 3_000_000)
     assert failure.value.error_code == "RT0003"
 
 

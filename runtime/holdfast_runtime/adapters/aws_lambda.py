@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from holdfast_runtime.adapters.aws_access import AccessFailed, AwsAccess
 from holdfast_runtime.adapters.http_endpoint import Origin, Target, parse_uri
-from holdfast_runtime.adapters.http_exchange import ExchangeFailed, Outgoing, TimedOut
+from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, ExchangeFailed, Limits, Outgoing, TimedOut
 from holdfast_runtime.adapters.lambda_envelope import (
     MAX_EVENT_BYTES,
     event_of,
@@ -72,8 +72,10 @@ class LambdaEndpoint:
         endpoint_url: str | None = None,
         external_id: str | None = None,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._clock = clock
+        self._limits = limits
         self._endpoint_url = endpoint_url
         self._tls = tls
         self._access = AwsAccess(clock, external_id=external_id)
@@ -81,7 +83,7 @@ class LambdaEndpoint:
 
     async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
         assert isinstance(address, LambdaAddress)
-        event = event_of(address, request)
+        event = event_of(address, request, self._limits)
         try:
             reply = await self._invoke(address, event, timeout_s)
         except (ExchangeFailed, AccessFailed) as failed:
@@ -94,7 +96,7 @@ class LambdaEndpoint:
             raise EndpointFailure(f"error when invoking '{address.arn}': {reply.broken} in the middle of the response")
         if "x-amz-function-error" in reply.headers:
             raise function_failure(reply.body)
-        return response_of(reply.body)
+        return response_of(reply.body, self._limits)
 
     async def close(self) -> None:
         for region in self._regions.values():
@@ -130,7 +132,7 @@ class LambdaEndpoint:
                 context = self._tls()
                 context.set_alpn_protocols(["http/1.1"])
             if name not in self._regions:  # two first requests: the one that waited less made it
-                origin = Origin(target, HttpVersion.HTTP_1_1, context, idle_limit=IDLE_CONNECTIONS)
+                origin = Origin(target, HttpVersion.HTTP_1_1, context, idle_limit=IDLE_CONNECTIONS, limits=self._limits)
                 self._regions[name] = _Region(origin, target, Signer("lambda", name))
         return self._regions[name]
 

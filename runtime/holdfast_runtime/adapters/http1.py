@@ -20,10 +20,10 @@ from typing import Final, cast
 import httptools
 
 from holdfast_runtime.adapters.http_exchange import (
-    IDLE_TIMEOUT_S,
+    DEFAULT_LIMITS,
     MAX_HEAD_BYTES,
-    MAX_RESPONSE_BYTES,
     ExchangeFailed,
+    Limits,
     NotStarted,
     Outgoing,
     TimedOut,
@@ -62,7 +62,8 @@ class Http1Connection(asyncio.Protocol):
     _headers: list[tuple[bytes, bytes]]
     _body: list[bytes]
 
-    def __init__(self, on_closed: Callable[[Http1Connection], None]) -> None:
+    def __init__(self, on_closed: Callable[[Http1Connection], None], limits: Limits = DEFAULT_LIMITS) -> None:
+        self._max_body_bytes = limits.response_bytes
         self._loop = asyncio.get_running_loop()
         self._on_closed = on_closed
         self._transport: asyncio.Transport | None = None
@@ -122,8 +123,8 @@ class Http1Connection(asyncio.Protocol):
                 self._fail(ExchangeFailed(f"the peer does not speak HTTP/1.1 ({describe_parse(exc)})", "RT0012"))
                 return
             self._extra = True
-        if self._body_bytes > MAX_RESPONSE_BYTES:
-            self._fail(too_large())
+        if self._body_bytes > self._max_body_bytes:
+            self._fail(too_large(self._max_body_bytes))
         elif not self._head_complete and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(head_too_large())
         elif self._complete:
@@ -158,7 +159,7 @@ class Http1Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if not self._complete:
             self._body_bytes += len(data)
-            if self._body_bytes <= MAX_RESPONSE_BYTES:
+            if self._body_bytes <= self._max_body_bytes:
                 self._body.append(data)
 
     def on_message_complete(self) -> None:
@@ -239,11 +240,11 @@ class Http1Pool:
         connect: Callable[[float], Awaitable[Http1Connection]],
         *,
         idle_limit: int = IDLE_LIMIT,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._connect = connect
         self._idle_limit = idle_limit
-        self._idle_timeout_s = idle_timeout_s
+        self._idle_timeout_s = limits.idle_timeout_s
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Http1Connection, float] = {}  # since when; insertion order is age
         self._busy: set[Http1Connection] = set()

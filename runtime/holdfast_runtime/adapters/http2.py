@@ -30,11 +30,10 @@ import h2.settings
 from hyperframe.frame import Frame, GoAwayFrame
 
 from holdfast_runtime.adapters.http_exchange import (
-    CONNECT_TIMEOUT_S,
-    IDLE_TIMEOUT_S,
+    DEFAULT_LIMITS,
     MAX_HEAD_BYTES,
-    MAX_RESPONSE_BYTES,
     ExchangeFailed,
+    Limits,
     NotStarted,
     Outgoing,
     TimedOut,
@@ -92,13 +91,12 @@ class Http2Connection(asyncio.Protocol):
         self,
         on_closed: Callable[[Http2Connection], None],
         on_room: Callable[[], None],
-        *,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_closed = on_closed
         self._on_room = on_room
-        self._idle_timeout_s = idle_timeout_s
+        self._limits = limits
         self._transport: asyncio.Transport | None = None
         self._machine = _Machine(
             h2.config.H2Configuration(
@@ -258,8 +256,8 @@ class Http2Connection(asyncio.Protocol):
         if stream is None:
             return
         stream.body_bytes += len(event.data)
-        if stream.body_bytes > MAX_RESPONSE_BYTES:
-            self._give_up(event.stream_id, too_large())
+        if stream.body_bytes > self._limits.response_bytes:
+            self._give_up(event.stream_id, too_large(self._limits.response_bytes))
         else:
             stream.body.append(event.data)
 
@@ -372,7 +370,7 @@ class Http2Connection(asyncio.Protocol):
         fires early.
         """
         self._idle_timer = None
-        due = (self._loop.time() if self._streams else self._idle_since) + self._idle_timeout_s
+        due = (self._loop.time() if self._streams else self._idle_since) + self._limits.idle_timeout_s
         if due <= self._loop.time():
             self.close()
         else:
@@ -410,8 +408,10 @@ class Http2Pool:
         connect: Callable[[float], Awaitable[Http2Connection]],
         *,
         max_connections: int = MAX_CONNECTIONS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._connect = connect
+        self._limits = limits
         self._max_connections = max_connections
         self._loop = asyncio.get_running_loop()
         self._connections: list[Http2Connection] = []
@@ -501,6 +501,6 @@ class Http2Pool:
 
     async def _open(self) -> None:
         try:
-            self.adopt(await self._connect(self._loop.time() + CONNECT_TIMEOUT_S))
+            self.adopt(await self._connect(self._loop.time() + self._limits.connect_timeout_s))
         finally:
             self._connecting = None

@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 from holdfast_runtime.adapters.http1 import IDLE_LIMIT, Http1Connection, Http1Pool
 from holdfast_runtime.adapters.http2 import Http2Connection, Http2Pool
 from holdfast_runtime.adapters.http_exchange import (
-    CONNECT_TIMEOUT_S,
-    IDLE_TIMEOUT_S,
+    DEFAULT_LIMITS,
     ExchangeFailed,
+    Limits,
     Outgoing,
     ProtocolChanged,
     TimedOut,
@@ -91,15 +91,15 @@ class Origin:
         tls: ssl.SSLContext | None,
         *,
         idle_limit: int = IDLE_LIMIT,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._target = target
         self._tls = tls
-        self._idle_timeout_s = idle_timeout_s
+        self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._first = asyncio.Lock()
-        self.h1 = Http1Pool(self._connect_h1, idle_limit=idle_limit, idle_timeout_s=idle_timeout_s)
-        self.h2 = Http2Pool(self._connect_h2)
+        self.h1 = Http1Pool(self._connect_h1, idle_limit=idle_limit, limits=limits)
+        self.h2 = Http2Pool(self._connect_h2, limits=limits)
         self.mode: HttpVersion | None = None if tls is not None and version is HttpVersion.HTTP_2 else version
 
     async def exchange(self, request: Outgoing, *, timeout_s: float) -> EndpointResponse:
@@ -155,7 +155,7 @@ class Origin:
     async def _connect(self, deadline: float) -> Http1Connection | Http2Connection:
         """A new connection, ready for an exchange, or ExchangeFailed."""
         target = self._target
-        limit = min(deadline, self._loop.time() + CONNECT_TIMEOUT_S)
+        limit = min(deadline, self._loop.time() + self._limits.connect_timeout_s)
         try:
             async with asyncio.timeout_at(limit):
                 _, protocol = await self._loop.create_connection(
@@ -189,10 +189,10 @@ class Origin:
         return self._new_h1() if self.mode is HttpVersion.HTTP_1_1 else self._new_h2()
 
     def _new_h1(self) -> Http1Connection:
-        return Http1Connection(self.h1.forget)
+        return Http1Connection(self.h1.forget, self._limits)
 
     def _new_h2(self) -> Http2Connection:
-        return Http2Connection(self.h2.forget, self.h2.room, idle_timeout_s=self._idle_timeout_s)
+        return Http2Connection(self.h2.forget, self.h2.room, self._limits)
 
 
 class _ByAlpn(asyncio.Protocol):
@@ -221,10 +221,10 @@ class HttpEndpoint:
         self,
         *,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._tls = tls
-        self._idle_timeout_s = idle_timeout_s
+        self._limits = limits
         self._origins: dict[tuple[str, str, int, HttpVersion], Origin] = {}
 
     async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
@@ -248,7 +248,7 @@ class HttpEndpoint:
         key = (target.scheme, target.host, target.port, version)
         origin = self._origins.get(key)
         if origin is None:
-            origin = self._origins[key] = Origin(target, version, self._context(target, version), idle_timeout_s=self._idle_timeout_s)
+            origin = self._origins[key] = Origin(target, version, self._context(target, version), limits=self._limits)
         return origin
 
     def _context(self, target: Target, version: HttpVersion) -> ssl.SSLContext | None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-MAX_RESPONSE_BYTES: Final = 64 * 1024 * 1024  # an attempt's new frames; above, a peer could fill our memory
 MAX_HEAD_BYTES: Final = 64 * 1024  # status line and headers of a response
-CONNECT_TIMEOUT_S: Final = 10.0  # name, TCP, TLS and HTTP/2 settings; an unreachable address must not use the abort timeout
-IDLE_TIMEOUT_S: Final = 30.0  # kept-alive connections nobody used for so long are closed
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an operator may set for calls to handlers."""
+
+    connect_timeout_s: float = 10.0  # name, TCP, TLS and HTTP/2 settings; an unreachable address must not use the abort timeout
+    idle_timeout_s: float = 30.0  # kept-alive connections nobody used for so long are closed
+    response_bytes: int = 64 * 1024 * 1024  # an attempt's new frames; above, a peer could fill our memory
+    compress_from_bytes: int = 4 * 1024 * 1024  # of a request to Lambda; below, base64 still fits
+
+
+DEFAULT_LIMITS: Final = Limits()
 
 # The transport decides about these: a caller's own would contradict the framing.
 FRAMING_HEADERS: Final = frozenset(
@@ -106,9 +117,9 @@ def first_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def too_large() -> ExchangeFailed:
+def too_large(limit: int) -> ExchangeFailed:
     return ExchangeFailed(
-        f"the response is larger than {MAX_RESPONSE_BYTES} bytes; return less at once, keep large values in a store of their own",
+        f"the response is larger than {limit} bytes; return less at once, keep large values in a store of their own",
         "RT0003",
     )
 

@@ -4,7 +4,7 @@ Pure.
 
 - The event satisfies every SDK: lower-case header names, `body` a string even when empty, `isBase64Encoded`
   always true.
-- Frames are compressed before base64, from 4 MiB on, when the deployment announced zstd; what comes back says
+- Frames are compressed before base64, from a size on, when the deployment announced zstd; what comes back says
   itself whether it is.
 - An event above Lambda's limit is refused here: the service would only say that it is too large, and a retry
   cannot help.
@@ -21,22 +21,21 @@ from typing import Any, Final
 
 import zstandard
 
-from holdfast_runtime.adapters.http_exchange import MAX_RESPONSE_BYTES
+from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, Limits
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse, LambdaAddress
 
 MAX_EVENT_BYTES: Final = 6 * 1024 * 1024  # Lambda's limit for synchronous payloads, each way
-COMPRESS_FROM: Final = 4 * 1024 * 1024  # below, base64 still fits
 COMPRESSION_LEVEL: Final = 3
 _CHUNK: Final = 1024 * 1024
 
 
-def event_of(address: LambdaAddress, request: EndpointRequest) -> bytes:
+def event_of(address: LambdaAddress, request: EndpointRequest, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """The payload of Invoke. EndpointFailure RT0003 when it cannot fit."""
     headers = {name.lower(): value for name, value in address.additional_headers.items()} | dict(request.headers)
     body = request.body
     if address.compression == "zstd":
         headers["accept-encoding"] = "zstd"
-        if len(body) >= COMPRESS_FROM:
+        if len(body) >= limits.compress_from_bytes:
             body = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(body)
             headers["content-encoding"] = "zstd"
     opening = f'{{"path":{json.dumps(request.path)},"httpMethod":{json.dumps(request.method)},"headers":{json.dumps(headers)},"body":"'
@@ -57,7 +56,7 @@ def request_too_large(body_bytes: int, event_bytes: int, *, compressed: bool) ->
     )
 
 
-def response_of(payload: bytes) -> EndpointResponse:
+def response_of(payload: bytes, limits: Limits = DEFAULT_LIMITS) -> EndpointResponse:
     """The answer inside a function's result. EndpointFailure RT0012 names what is not as §5.1.2 says."""
     try:
         result = json.loads(payload)
@@ -72,12 +71,12 @@ def response_of(payload: bytes) -> EndpointResponse:
     body = _body(result.get("body"), result.get("isBase64Encoded") is True, payload)
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding == "zstd":
-        body = decompress(body)
+        body = decompress(body, limits.response_bytes)
         del headers["content-encoding"]
     return EndpointResponse(status, headers, body)
 
 
-def decompress(body: bytes) -> bytes:
+def decompress(body: bytes, limit: int = DEFAULT_LIMITS.response_bytes) -> bytes:
     """zstd, bounded: a small body can stand for terabytes."""
     pieces, size = [], 0
     try:
@@ -85,9 +84,9 @@ def decompress(body: bytes) -> bytes:
             while piece := reader.read(_CHUNK):
                 pieces.append(piece)
                 size += len(piece)
-                if size > MAX_RESPONSE_BYTES:
+                if size > limit:
                     raise EndpointFailure(
-                        f"the response is larger than {MAX_RESPONSE_BYTES} bytes after decompression; return less at once",
+                        f"the response is larger than {limit} bytes after decompression; return less at once",
                         error_code="RT0003",
                     )
     except zstandard.ZstdError as exc:
