@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Awaitable
+
 import pytest
 
 from holdfast.protocol.ids import InvocationId
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, InvocationFilter
 from tests.surfaces.fakes import FakeFront
-from tests.surfaces.http import Http
+from tests.surfaces.http import Answer, Http
 
 SOME_ID = "inv_1jFEjVDI9dt168Goudj86SxfhOFIwjlAFz"
 UNKNOWN_DEPLOYMENT = "dp_10q3ABR8ZpLsF9H5oGUUHXb"
@@ -92,6 +95,87 @@ async def test_deleting_a_deployment_needs_force(admin: Http, front: FakeFront) 
     gone = await admin.request("DELETE", f"/deployments/{deployment_id}?force=true")
     assert gone.status == 404
     assert (await admin.get("/services")).json() == {"services": []}
+
+
+def patching(admin: Http, path: str, body: bytes, content_type: str = "application/json", method: str = "PATCH") -> Awaitable[Answer]:
+    return admin.request(method, path, {"content-type": content_type}, body)
+
+
+async def test_a_service_is_patched_as_the_command_line_sends_it(admin: Http, front: FakeFront) -> None:
+    body = {
+        "public": False,
+        "idempotency_retention": None,
+        "workflow_completion_retention": None,
+        "journal_retention": "PT12H",
+        "inactivity_timeout": "30s",
+        "abort_timeout": "1m 30s",
+        "unknown": 1,
+    }
+    answer = await patching(admin, "/v4/services/ApiCounter", json.dumps(body).encode())
+    assert answer.status == 200
+    shown = answer.json()
+    assert shown == (await admin.get("/services/ApiCounter")).json()
+    assert (shown["public"], shown["journal_retention"], shown["inactivity_timeout"], shown["abort_timeout"]) == (
+        False,
+        "12h",
+        "30s",
+        "1m 30s",
+    )
+    assert shown["idempotency_retention"] == "1d"
+    assert not any(handler["public"] for handler in shown["handlers"])
+    handler = front.registry.handler("ApiCounter", "add")
+    assert handler is not None
+    assert not handler.public
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (
+            b'{"idempotency_retention":"3"}',
+            422,
+            "Failed to deserialize the JSON body into the target type: idempotency_retention: failed to",
+        ),
+        (b'{"abort_timeout":60}', 422, "Failed to deserialize the JSON body into the target type: abort_timeout: expected a duration"),
+        (b'{"public":"no"}', 422, "Failed to deserialize the JSON body into the target type: public: expected a boolean"),
+        (b"{", 400, "Failed to parse the request body as JSON: "),
+    ],
+)
+async def test_a_patch_of_the_wrong_shape_is_plain_text(admin: Http, body: bytes, status: int, message: str) -> None:
+    answer = await patching(admin, "/services/ApiCounter", body)
+    assert (answer.status, answer.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+    assert answer.body.decode().startswith(message)
+
+
+async def test_patches_of_what_is_not_there_or_not_for_it(admin: Http) -> None:
+    unknown = await patching(admin, "/services/ApiNope", b'{"public":true}')
+    assert (unknown.status, unknown.json()["message"]) == (404, "not found in the schema registry: service with name 'ApiNope'")
+    wrong = await patching(admin, "/services/ApiCounter", b'{"workflow_completion_retention":"3 days"}')
+    assert (wrong.status, wrong.json()["message"]) == (400, "modifying retention time for service type VirtualObject is unsupported")
+    assert (await patching(admin, "/services/ApiCounter", b"{}", "text/plain")).status == 415
+
+
+@pytest.mark.parametrize(("prefix", "method"), [("", "PATCH"), ("/v2", "PUT"), ("/v2", "PATCH"), ("/v4", "PATCH")])
+async def test_a_deployment_is_pointed_elsewhere(admin: Http, front: FakeFront, prefix: str, method: str) -> None:
+    first = (await admin.post("/deployments", VERSIONED)).json()["id"]
+    answer = await patching(admin, f"{prefix}/deployments/{first}", b'{"additional_headers":{"x-api-key":"rotated"}}', method=method)
+    assert answer.status == 200
+    assert answer.json()["additional_headers"] == {"x-api-key": "rotated"}
+    assert answer.json() == (await admin.get(f"/deployments/{first}")).json()
+
+
+async def test_an_update_that_cannot_be(admin: Http, front: FakeFront) -> None:
+    (deployment_id,) = front.registry.deployments
+    path = f"/deployments/{deployment_id}"
+    unknown = await patching(admin, f"/deployments/{UNKNOWN_DEPLOYMENT}", b"{}")
+    assert (unknown.status, unknown.json()["message"]) == (404, f"The requested deployment '{UNKNOWN_DEPLOYMENT}' does not exist")
+    assert (await patching(admin, "/deployments/foo", b"{}")).status == 400
+    assert (await patching(admin, path, b'{"overwrite":1}')).status == 422
+    assert (await patching(admin, path, b'{"uri":1}')).status == 422
+    split = await patching(admin, path, b'{"additional_headers":{"a":"b\\r\\nx: y"}}')
+    assert (split.status, split.json()["restate_code"]) == (400, None)
+    deprecated = await patching(admin, path, b"{}", method="PUT")
+    assert (deprecated.status, deprecated.json()["message"]) == (405, "PUT deployment is deprecated, use PATCH instead")
 
 
 ANSWERS = {

@@ -80,7 +80,8 @@ class Setup:
         self.answer: EndpointResponse | EndpointFailure = says(manifest(service()))
         self.endpoint = ToldEndpoint(self._respond)
         self.clock = VirtualClock()
-        self.deployments = Deployments(self.registry, self.endpoint, self.clock, SystemEntropy(), DefaultSettings(), resolver=no_addresses)
+        self.entropy = SystemEntropy()
+        self.deployments = Deployments(self.registry, self.endpoint, self.clock, self.entropy, DefaultSettings(), resolver=no_addresses)
 
     def _respond(self, address: Address) -> EndpointResponse:
         if isinstance(self.answer, EndpointFailure):
