@@ -281,12 +281,12 @@ class Attempt:
     def sleep(self, duration: timedelta, name: str | None = None) -> Pending[None]:
         """A durable timer."""
         self.check()
-        leaf = self.machine.sleep(_now_ms() + milliseconds(duration), name or "")
+        leaf = self.machine.sleep(self.now_ms() + milliseconds(duration), name or "")
         return Pending(leaf, _nothing)
 
     def now(self) -> Pending[datetime]:
         """The time of the first execution."""
-        pending = self.run(_now_ms, (), name="now", serde=int)
+        pending = self.run(self.now_ms, (), name="now", serde=int)
         return Pending(pending.node, lambda: utc_from_ms(pending.value()))
 
     def call(self, address: Address, parameter: bytes, result: Serde[Any]) -> tuple[Pending[str], Pending[Any]]:
@@ -298,7 +298,7 @@ class Attempt:
     def send(self, address: Address, parameter: bytes, delay: timedelta | None) -> Pending[str]:
         """A one-way call: the callee's invocation id."""
         self.check()
-        at_ms = 0 if delay is None else _now_ms() + milliseconds(delay)
+        at_ms = 0 if delay is None else self.now_ms() + milliseconds(delay)
         return texted(self.machine.send(address, parameter, at_ms))
 
     def awakeable(self, type: Any) -> tuple[str, Pending[Any]]:
@@ -393,7 +393,7 @@ class Attempt:
     def enter_deadline(self, after: timedelta) -> _Deadline:
         """A timer that ends waits until `leave_deadline`."""
         self.check()
-        deadline = _Deadline(self.machine.sleep(_now_ms() + milliseconds(after), "timeout"), after)
+        deadline = _Deadline(self.machine.sleep(self.now_ms() + milliseconds(after), "timeout"), after)
         self._deadlines.append(deadline)
         return deadline
 
@@ -462,6 +462,10 @@ class Attempt:
         """The handler runs in the calling thread."""
         self._thread = threading.get_ident()
 
+    def now_ms(self) -> int:
+        """Wall clock, milliseconds since the Unix epoch; tests have another one."""
+        return time.time_ns() // 1_000_000
+
 
 Address = CallTarget
 
@@ -479,10 +483,6 @@ def describe_error(error: BaseException) -> str:
 
 def misuse(message: str) -> NoReturn:
     raise RuntimeError(message)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _nothing() -> None:

@@ -124,10 +124,13 @@ class Endpoint:
                 f"content-type must be {content_type(MIN_VERSION)} to v{MAX_VERSION}, found '{headers.get('content-type', '')}'",
             )
         try:
-            machine = Machine(version, body)
+            return self.attempt(version, body, found)
         except ProtocolError as error:
             return _refused(400, str(error))
-        return Attempt(machine, found, self._log)
+
+    def attempt(self, version: int, body: bytes, handler: Handler[Any, Any]) -> Attempt:
+        """A new attempt at what the request holds. Raises ProtocolError."""
+        return Attempt(Machine(version, body), handler, self._log)
 
     def _find(self, service: str, handler: str) -> Handler[Any, Any] | str:
         """The handler, or why there is none."""

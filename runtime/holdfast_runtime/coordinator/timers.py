@@ -42,6 +42,28 @@ class Timers:
     def retry_at(self, at_ms: int, invocation: str) -> None:
         self._push((at_ms, _RETRY, 0, invocation))
 
+    def next_due_ms(self) -> int | None:
+        """When the first timer that still counts is due, for clocks that jump there. Reminders of timers that are over are forgotten."""
+        while self._heap:
+            at_ms, hour, _, key = self._heap[0]
+            if self._counts(at_ms, hour, key):
+                return at_ms
+            heapq.heappop(self._heap)
+        return None
+
+    def _counts(self, at_ms: int, hour: int, key: str) -> bool:
+        invocation, _, completion = (key, "", "") if hour == _RETRY else key.rpartition(":")
+        page = self._shard.pages.get(model.invocation_page(invocation))
+        if page is None:
+            return True  # not in memory: firing will tell
+        document = page.document or {}
+        if hour == _RETRY:
+            retry = document.get(model.RETRY)
+            found = retry[2] if retry else None
+        else:
+            found = document.get(model.TIMERS, {}).get(int(completion))
+        return found is not None and found <= at_ms
+
     def _push(self, entry: tuple[int, int, int, str]) -> None:
         first = self._heap[0] if self._heap else None
         heapq.heappush(self._heap, entry)
