@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from holdfast_runtime.adapters.aws_lambda import LambdaEndpoint
 from holdfast_runtime.adapters.http_endpoint import HttpEndpoint
 from holdfast_runtime.adapters.in_process import InProcess
@@ -15,9 +17,12 @@ from holdfast_runtime.ports.endpoint import (
 )
 from holdfast_runtime.ports.system import Clock
 
+if TYPE_CHECKING:
+    from holdfast_runtime.adapters.request_identity import RequestIdentity  # loads `cryptography`: for those who configured a key
+
 
 class Endpoints:
-    """Dispatches on the address.
+    """Dispatches on the address. With `identity` set, every request is signed.
 
     Parts may be given; by default each is made with its defaults, and opens nothing until used.
     """
@@ -33,8 +38,11 @@ class Endpoints:
         self.http = http if http is not None else HttpEndpoint()
         self.aws_lambda = aws_lambda if aws_lambda is not None else LambdaEndpoint(clock)
         self.in_process = in_process if in_process is not None else InProcess()
+        self.identity: RequestIdentity | None = None
 
     async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
+        if self.identity is not None:
+            request = self.identity.signed(request)
         match address:
             case HttpAddress():
                 return await self.http.request(address, request, timeout_s=timeout_s)

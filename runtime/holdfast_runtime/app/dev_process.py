@@ -85,6 +85,8 @@ def _announce(runtime: Runtime, services: Sequence[ServiceBase], store: str, *, 
     out = console()
     out.print("[bold green]holdfast dev is ready[/]")
     out.print(f"  ingress  {runtime.ingress_url}\n  admin    {runtime.admin_url}\n  store    {escape(store)}")
+    if runtime.public_key is not None:
+        out.print(f"  identity {runtime.public_key}", soft_wrap=True)
     shown = ""
     for line in call_lines(services, runtime.ingress_url):
         if line.service != shown:

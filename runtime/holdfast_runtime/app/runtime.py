@@ -44,6 +44,7 @@ class RuntimeConfig:
     """store: path of the embedded store's file, or None for one in memory (lost at exit). shards: of a store that is created now.
 
     ingress, admin: where to listen, or sockets that are bound already.
+    request_identity_private_key_pem_file: Ed25519 key with which every request to an endpoint is signed; None: unsigned.
     """
 
     store: Path | None
@@ -51,6 +52,11 @@ class RuntimeConfig:
     admin: Listener | socket.socket = field(default_factory=lambda: Listener(port=9070, grace_s=GRACE_S))
     shards: int = 4
     settings: Settings = field(default_factory=lambda: Settings(exclusive_store=True))
+    request_identity_private_key_pem_file: Path | None = None
+
+
+class IdentityKeyUnusable(Exception):
+    """The configured private key for request identity is none; the message says what is wrong and what to do."""
 
 
 class Runtime:
@@ -70,7 +76,7 @@ class Runtime:
     async def start(self, handlers: Mapping[str, Handle] | None = None) -> None:
         """handlers: in-process endpoints by name.
 
-        Raises AddressUnavailable, StoreBroken, StoreUnavailable, RegistrationError, TimeoutError.
+        Raises AddressUnavailable, IdentityKeyUnusable, StoreBroken, StoreUnavailable, RegistrationError, TimeoutError.
         """
         try:
             await self._start(handlers or {})
@@ -79,6 +85,7 @@ class Runtime:
             raise
 
     async def _start(self, handlers: Mapping[str, Handle]) -> None:
+        self._load_identity()
         ingress, admin = self._bound(self._config.ingress), self._bound(self._config.admin)
         store = await self._open_store()
         self._started.push_async_callback(self.endpoints.close)
@@ -110,6 +117,23 @@ class Runtime:
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
         _calm_garbage_collector()
+
+    def _load_identity(self) -> None:
+        file = self._config.request_identity_private_key_pem_file
+        if file is None:
+            return
+        from holdfast_runtime.adapters.request_identity import load_identity  # loads `cryptography`
+
+        try:
+            self.endpoints.identity = load_identity(file, self.clock)
+        except ValueError as error:
+            raise IdentityKeyUnusable(str(error)) from error
+        log.info("request_identity.loaded", extra={"public_key": self.endpoints.identity.public_key})
+
+    @property
+    def public_key(self) -> str | None:
+        """What users give to their SDK as identity key; None: requests are not signed."""
+        return self.endpoints.identity.public_key if self.endpoints.identity is not None else None
 
     @property
     def ingress_url(self) -> str:

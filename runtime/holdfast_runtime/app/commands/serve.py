@@ -65,6 +65,8 @@ def serve(
 def ready_line(runtime: Runtime, store: Path, *, as_json: bool) -> str:
     """Printed once everything is served, and not before: scripts wait for it."""
     facts: dict[str, Any] = {"ingress": runtime.ingress_url, "admin": runtime.admin_url, "store": str(store)}
+    if runtime.public_key is not None:
+        facts["identity_key"] = runtime.public_key
     if as_json:
         return json.dumps({"event": "ready", **facts})
     return "holdfast is ready  " + "  ".join(f"{name} {value}" for name, value in facts.items())
