@@ -176,7 +176,7 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     "a take-over that a checkpoint has passed goes on": [Edit(recovery, "_read_and_seal", "if not there.nonce:", "if False:")],
     "a request is forgotten while it may still be delivered again": [
-        Edit(accept, "_retention_ms", "return max(event.retention_ms, model.RECENT_MS)", "return event.retention_ms")
+        Edit(accept, "arrive", "if event.minted_at is not None:", "if False:")
     ],
     "an output without its end counts for nothing": [Edit(output, "stored", "if found is None:", "if True:")],
     "a merge forgets to note its change": [

@@ -25,6 +25,7 @@ from holdfast_runtime.coordinator.front import (
     PatchService,
     RegisterDeployment,
     Registered,
+    Restarted,
     Scan,
     Scanned,
     Success,
@@ -35,7 +36,10 @@ from holdfast_runtime.engine.registry import Deployment, HandlerKind, RegistryVi
 
 @dataclass
 class FakeFront:
-    """`outcome`: of calls, attach and output; an exception is raised. `forever`: calls never end."""
+    """`outcome`: of calls, attach and output; an exception is raised. `forever`: calls never end.
+
+    `each`: what is not `done` of some ids.
+    """
 
     deployments: Deployments
     outcome: Outcome | NotFound | NotReady | Exception = field(default_factory=lambda: Success(b'"done"'))
@@ -43,6 +47,7 @@ class FakeFront:
     execution_time_ms: int | None = None
     forever: bool = False
     done: Done = Done.APPLIED
+    each: Mapping[str, Done | Exception] = field(default_factory=dict)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -118,14 +123,24 @@ class FakeFront:
     async def pause(self, invocation_id: InvocationId) -> Done:
         return self._operate("pause", invocation_id)
 
-    async def resume(self, invocation_id: InvocationId) -> Done:
-        return self._operate("resume", invocation_id)
+    async def purge_journal(self, invocation_id: InvocationId) -> Done:
+        return self._operate("purge-journal", invocation_id)
+
+    async def resume(self, invocation_id: InvocationId, deployment: str | None = None) -> Done:
+        return self._operate("resume" if deployment is None else f"resume on {deployment}", invocation_id)
+
+    async def restart_as_new(self, invocation_id: InvocationId, *, upto: int = 0, deployment: str | None = "latest") -> Restarted | Done:
+        done = self._operate(f"restart from {upto} on {deployment}", invocation_id)
+        return Restarted(self.next_id or invocation_id) if done is Done.APPLIED else done
 
     def _operate(self, operation: str, invocation_id: InvocationId) -> Done:
         self.asked.append((operation, invocation_id))
         if isinstance(self.outcome, CoordinatorUnavailable):
             raise self.outcome
-        return self.done
+        done = self.each.get(str(invocation_id), self.done)
+        if isinstance(done, Exception):
+            raise done
+        return done
 
     async def list_invocations(self, where: InvocationFilter) -> Sequence[Mapping[str, Any]]:
         self.asked.append(("list", where))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable
+from urllib.parse import quote
 
 import pytest
 
@@ -188,6 +189,8 @@ ANSWERS = {
     ("kill", Done.ALREADY_COMPLETED): (409, "The invocation '{id}' was already completed."),
     ("purge", Done.APPLIED): (200, ""),
     ("purge", Done.NOT_COMPLETED): (409, "The invocation '{id}' is not yet completed."),
+    ("purge-journal", Done.APPLIED): (200, ""),
+    ("purge-journal", Done.NOT_COMPLETED): (409, "The invocation '{id}' is not yet completed."),
     ("pause", Done.ACCEPTED): (202, ""),
     ("pause", Done.APPLIED): (200, ""),
     ("pause", Done.NOT_RUNNING): (409, "The invocation '{id}' is not running, cannot be paused."),
@@ -220,11 +223,126 @@ async def test_the_old_form_always_answers_202(admin: Http, front: FakeFront, qu
     assert front.asked[-1][0] == operation
 
 
-@pytest.mark.parametrize(("deployment", "status"), [("keep", 200), ("Keep", 200), ("foo", 400), ("latest", 501), (UNKNOWN_DEPLOYMENT, 501)])
-async def test_resuming_elsewhere_is_refused_with_a_reason(admin: Http, front: FakeFront, deployment: str, status: int) -> None:
+WITH_DEPLOYMENT = {
+    "keep": "resume",
+    "Keep": "resume",
+    "latest": "resume on latest",
+    "Latest": "resume on latest",
+    UNKNOWN_DEPLOYMENT: f"resume on {UNKNOWN_DEPLOYMENT}",
+}
+
+
+@pytest.mark.parametrize("deployment", WITH_DEPLOYMENT)
+async def test_a_resume_may_name_where_it_goes_on(admin: Http, front: FakeFront, deployment: str) -> None:
     answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/resume?deployment={deployment}")
+    assert (answer.status, answer.body) == (200, b"")
+    assert front.asked == [(WITH_DEPLOYMENT[deployment], InvocationId.parse(SOME_ID))]
+
+
+@pytest.mark.parametrize(
+    ("done", "status", "message"),
+    [
+        (
+            Done.PINNED,
+            409,
+            "The invocation '{id}' is still running or the deployment id is not pinned yet, deployment id cannot be changed.",
+        ),
+        (Done.NO_DEPLOYMENT, 400, "The query parameter 'deployment' is invalid. Reason: there is no deployment 'latest' for"),
+        (Done.NO_HANDLER, 400, "The query parameter 'deployment' is invalid. Reason: the deployment 'latest' does not serve the handler"),
+        (Done.NO_VERSION, 400, "The query parameter 'deployment' is invalid. Reason: the deployment 'latest' does not speak the service"),
+    ],
+)
+async def test_a_resume_elsewhere_is_refused_with_a_reason(admin: Http, front: FakeFront, done: Done, status: int, message: str) -> None:
+    front.done = done
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/resume?deployment=latest")
     assert answer.status == status
-    assert bool(front.asked) is (status == 200)
+    assert answer.json()["message"].startswith(message.format(id=SOME_ID))
+
+
+@pytest.mark.parametrize("operation", ["resume", "restart-as-new"])
+async def test_a_malformed_deployment_is_refused_before_anything_is_done(admin: Http, front: FakeFront, operation: str) -> None:
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/{operation}?deployment=foo")
+    assert (answer.status, answer.json()["message"]) == (400, "The query parameter 'deployment' is invalid. Reason: bad format")
+    assert front.asked == []
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", "restart from 0 on latest"),
+        ("?from=7&deployment=keep", "restart from 7 on None"),
+        (f"?deployment={UNKNOWN_DEPLOYMENT}", f"restart from 0 on {UNKNOWN_DEPLOYMENT}"),
+    ],
+)
+async def test_a_restart_names_the_new_invocation(admin: Http, front: FakeFront, query: str, asked: str) -> None:
+    front.next_id = InvocationId.parse("inv_10jmLa3LA0BV1LActt8JASiYV113WGdXbE")
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/restart-as-new{query}")
+    assert (answer.status, answer.json()) == (200, {"new_invocation_id": str(front.next_id)})
+    assert front.asked == [(asked, InvocationId.parse(SOME_ID))]
+
+
+@pytest.mark.parametrize("index", ["-1", "x", "", "1.5", "٣", "9999999999"])
+async def test_the_entry_to_restart_from_is_a_number(admin: Http, front: FakeFront, index: str) -> None:
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/restart-as-new?from={quote(index)}")
+    assert (answer.status, front.asked) == (400, [])
+
+
+RESTARTS = {
+    Done.NOT_FOUND: (404, "The requested invocation '{id}' does not exist"),
+    Done.NOT_STARTED: (425, "The invocation '{id}' cannot be restarted because it's not running yet."),
+    Done.STILL_RUNNING: (409, "The invocation '{id}' is still running."),
+    Done.NO_JOURNAL: (
+        410,
+        "The invocation '{id}' cannot be restarted because the input is not available. "
+        "This indicates that the journal was already purged, or not retained at all.",
+    ),
+    Done.UNSUPPORTED: (
+        422,
+        "Restarting the invocation '{id}' is not supported. Restarting workflows is not supported, "
+        "and restarting invocations created using the old service protocol.",
+    ),
+    Done.OUT_OF_RANGE: (400, "The query parameter 'from' is invalid. Reason: the journal of '{id}' has no entry of this index"),
+}
+
+
+@pytest.mark.parametrize("done", RESTARTS)
+async def test_a_restart_is_refused_with_a_reason(admin: Http, front: FakeFront, done: Done) -> None:
+    front.done = done
+    answer = await admin.request("PATCH", f"/invocations/{SOME_ID}/restart-as-new")
+    status, message = RESTARTS[done]
+    assert (answer.status, answer.json()["message"]) == (status, message.format(id=SOME_ID))
+
+
+@pytest.mark.parametrize("operation", ["cancel", "kill", "purge", "purge-journal", "pause", "resume", "restart-as-new"])
+async def test_a_batch_says_of_each_what_became_of_it(admin: Http, front: FakeFront, operation: str) -> None:
+    known, unknown, busy, lost = (f"inv_1{number:033d}" for number in range(4))
+    front.each = {unknown: Done.NOT_FOUND, busy: Done.STILL_RUNNING, lost: CoordinatorUnavailable("no owner", retry_safe=True)}
+    wanted = {"invocation_ids": [known, unknown, busy, lost], "deployment": "Keep"}
+    answer = await admin.post(f"/internal/invocations_batch_operations/{operation}", wanted)
+    restarted = {"old_invocation_id": known, "new_invocation_id": known}
+    assert (answer.status, answer.json()["succeeded"]) == (200, [restarted if operation == "restart-as-new" else known])
+    failed = {item["invocation_id"]: item["error"] for item in answer.json()["failed"]}
+    assert failed[unknown] == f"Invocation '{unknown}' not found"
+    assert failed[busy] == f"The invocation '{busy}' is still running."
+    assert "no owner" in failed[lost]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"invocation_ids": [SOME_ID] * 1001}, 400, "Batch size 1001 exceeds maximum allowed size of 1000"),
+        ({}, 422, "Failed to deserialize the JSON body into the target type: invocation_ids: expected a list"),
+        ({"invocation_ids": [1]}, 422, "Failed to deserialize the JSON body into the target type: invocation_ids[0]: expected"),
+        ({"invocation_ids": ["inv"]}, 422, "Failed to deserialize the JSON body into the target type: invocation_ids[0]: bad"),
+        ({"invocation_ids": [], "deployment": "foo"}, 400, "The query parameter 'deployment' is invalid. Reason: bad format"),
+        ({"invocation_ids": [], "deployment": 1}, 400, "The request field 'deployment' is invalid."),
+    ],
+)
+async def test_a_batch_that_cannot_be_read_does_nothing(admin: Http, front: FakeFront, body: object, status: int, message: str) -> None:
+    answer = await admin.post("/internal/invocations_batch_operations/resume", body)
+    shown = answer.json()["message"] if status == 400 else answer.body.decode()
+    assert (answer.status, front.asked) == (status, [])
+    assert shown.startswith(message)
 
 
 async def test_our_own_reads(admin: Http, front: FakeFront) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from holdfast.protocol import ids
 from holdfast.protocol.ids import InvocationId
+from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.coordinator import requests, scans
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.front import (
@@ -24,6 +26,7 @@ from holdfast_runtime.coordinator.front import (
     PatchService,
     RegisterDeployment,
     Registered,
+    Restarted,
     Scan,
     Scanned,
     Success,
@@ -32,10 +35,10 @@ from holdfast_runtime.coordinator.front import (
 )
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.requests import Reply, Request
-from holdfast_runtime.engine import model
-from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operated, Verb
+from holdfast_runtime.engine import model, pinning
+from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operated, Restart, Verb
 from holdfast_runtime.engine.payload import BlobRef, Payload, Result, failure, input_entry, success
-from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision, RegistryView, ServiceRevision
+from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision, RegistryView, ServiceRevision, retention_of
 from holdfast_runtime.engine.response import as_payload
 from holdfast_runtime.ports.store import StoreUnavailable
 
@@ -51,6 +54,16 @@ _DONE: Final = {
     Operated.NOT_COMPLETED: Done.NOT_COMPLETED,
     Operated.NOT_RUNNING: Done.NOT_RUNNING,
     Operated.NOT_STARTED: Done.NOT_STARTED,
+    Operated.STILL_RUNNING: Done.STILL_RUNNING,
+    Operated.PINNED: Done.PINNED,
+    Operated.NO_DEPLOYMENT: Done.NO_DEPLOYMENT,
+    Operated.NO_HANDLER: Done.NO_HANDLER,
+    Operated.NO_VERSION: Done.NO_VERSION,
+    Operated.NO_JOURNAL: Done.NO_JOURNAL,
+    Operated.UNSUPPORTED: Done.UNSUPPORTED,
+    Operated.OUT_OF_RANGE: Done.OUT_OF_RANGE,
+    Operated.UNFINISHED: Done.UNFINISHED,
+    Operated.TOO_LARGE: Done.TOO_LARGE,
 }
 
 
@@ -122,14 +135,15 @@ class Coordinator:
         handler = self._handler(invocation)
         target, now = invocation.target, self._node.clock.now_ms()
         derived = handler.kind is HandlerKind.RUN or invocation.idempotency_key is not None
-        retention = handler.workflow_retention_ms if handler.kind is HandlerKind.RUN else handler.idempotency_retention_ms
+        # Requests from outside are kept as if they had an idempotency key, but those to workflows (http-api §1.8).
+        workflow = self.registry.services[target.service].type is ServiceType.WORKFLOW
+        retention, journal_retention = retention_of(handler, invocation.idempotency_key if workflow else "generated")
         return Arrive(
             invocation=str(invocation_id),
             target=[target.service, target.handler, target.key, handler.kind.value],
             entry=input_entry(invocation.headers, payload),
-            # Every request from outside is kept as if it had an idempotency key, as http-api §1.8 describes.
             retention_ms=retention,
-            journal_retention_ms=min(retention, handler.journal_retention_ms),
+            journal_retention_ms=journal_retention,
             source=[],
             execute_at=now + invocation.delay_ms if invocation.delay_ms is not None else None,
             idempotency_key=invocation.idempotency_key,
@@ -186,11 +200,27 @@ class Coordinator:
     async def pause(self, invocation_id: InvocationId) -> Done:
         return await self._operate(Verb.PAUSE, invocation_id)
 
-    async def resume(self, invocation_id: InvocationId) -> Done:
-        return await self._operate(Verb.RESUME, invocation_id)
+    async def purge_journal(self, invocation_id: InvocationId) -> Done:
+        return await self._operate(Verb.PURGE_JOURNAL, invocation_id)
 
-    async def _operate(self, verb: Verb, invocation_id: InvocationId) -> Done:
-        request = requests.operate(verb, str(invocation_id), self._node.entropy.bytes(8))
+    async def resume(self, invocation_id: InvocationId, deployment: str | None = None) -> Done:
+        return await self._operate(Verb.RESUME, invocation_id, deployment)
+
+    async def restart_as_new(
+        self, invocation_id: InvocationId, *, upto: int = 0, deployment: str | None = pinning.LATEST
+    ) -> Restarted | Done:
+        # Minted here, so that the request may be repeated: an owner who finds the new invocation has done it before.
+        node, now = self._node, self._node.clock.now_ms()
+        new = ids.random_invocation_id(invocation_id.partition_key, now, node.entropy.bytes(10))
+        event = Restart(str(invocation_id), str(new), node.entropy.bytes(8), now, upto, deployment)
+        found = requests.parse_operated(await self._ask(invocation_id, requests.restart(event)))
+        if found is Operated.STALE:
+            text = f"whether {invocation_id} was restarted cannot be told any more; the request took too long to reach its owner"
+            raise CoordinatorUnavailable(text, retry_safe=False)
+        return Restarted(new) if found is Operated.APPLIED else _DONE[found]
+
+    async def _operate(self, verb: Verb, invocation_id: InvocationId, deployment: str | None = None) -> Done:
+        request = requests.operate(verb, str(invocation_id), self._node.entropy.bytes(8), deployment)
         return _DONE[requests.parse_operated(await self._ask(invocation_id, request))]
 
     async def list_invocations(self, where: InvocationFilter) -> Sequence[Mapping[str, Any]]:
@@ -210,13 +240,13 @@ class Coordinator:
         rows: list[Sequence[Any]] = []
         wheres = scans.spread(scan.where, self._node.store.shards)
         for start in range(0, len(wheres), _SCANNED_TOGETHER):
-            request = {"ask": "scan", "source": scan.source, "columns": list(scan.columns), "limit": scan.limit - len(rows)}
-            some = wheres[start : start + _SCANNED_TOGETHER]
-            replies = await asyncio.gather(*(self._ask_shard(shard, {**request, "where": where}) for shard, where in some))
+            limit = scan.limit if scan.order is not None else scan.limit - len(rows)
+            asked = [(shard, scans.ask(replace(scan, where=where, limit=limit))) for shard, where in wheres[start : start + _SCANNED_TOGETHER]]
+            replies = await asyncio.gather(*(self._ask_shard(shard, request) for shard, request in asked))
             for reply in replies:
                 rows += reply["rows"]
             more = next((reply["more"] for reply in replies if reply["more"]), None)
-            if more is not None or len(rows) > scan.limit:
+            if scan.order is None and (more is not None or len(rows) > scan.limit):
                 return Scanned(rows[: scan.limit], more or "rows")
         return Scanned(rows)
 

@@ -84,7 +84,24 @@ class Done(Enum):
     ALREADY_COMPLETED = "already completed"
     NOT_COMPLETED = "not yet completed"
     NOT_RUNNING = "not running"  # pause of something that is not started
-    NOT_STARTED = "inboxed or scheduled"  # resume of something not started
+    NOT_STARTED = "inboxed or scheduled"  # resume or restart of something not started
+    STILL_RUNNING = "still running"  # restart of something that is not over
+    PINNED = "not waiting on a deployment"  # only what is paused or suspended, and pinned, can be moved to another one
+    NO_DEPLOYMENT = "without such a deployment"
+    NO_HANDLER = "not served by that deployment"
+    NO_VERSION = "in a protocol version that deployment does not speak"
+    NO_JOURNAL = "without a journal"  # purged, not kept, or its retention is over
+    UNSUPPORTED = "not restartable"  # a workflow's run: once per key
+    OUT_OF_RANGE = "shorter than the prefix asked for"
+    UNFINISHED = "unfinished in the prefix asked for"  # a command without its result
+    TOO_LARGE = "too large to restart from that entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The invocation runs again, under this id."""
+
+    invocation_id: InvocationId
 
 
 class CoordinatorUnavailable(Exception):
@@ -222,7 +239,17 @@ class Front(Protocol):
 
     async def pause(self, invocation_id: InvocationId) -> Done: ...
 
-    async def resume(self, invocation_id: InvocationId) -> Done: ...
+    async def purge_journal(self, invocation_id: InvocationId) -> Done:
+        """Forget the journal of a finished invocation, keep its result."""
+        ...
+
+    async def resume(self, invocation_id: InvocationId, deployment: str | None = None) -> Done:
+        """deployment: where it goes on, an id or "latest"; None: where it was."""
+        ...
+
+    async def restart_as_new(self, invocation_id: InvocationId, *, upto: int = 0, deployment: str | None = "latest") -> Restarted | Done:
+        """Run a finished invocation again, from its input and the journal up to and including entry `upto`; as `resume` for deployment."""
+        ...
 
     async def list_invocations(self, where: InvocationFilter) -> Sequence[Mapping[str, Any]]:
         """Rows with the column names of `sys_invocation` (http-api §4.3) as far as known, newest first."""

@@ -19,6 +19,11 @@ async def serve(shard: Shard, request: Request) -> Reply:
             return await _look(shard, request)
         case "operate":
             return await _operate(shard, request)
+        case "restart":
+            restarted, lsn = await shard.perform(requests.parse_restart(request))
+            assert isinstance(restarted, Operated)
+            await answerable(shard, lsn)
+            return {"operated": restarted.value}
         case "deliver":
             _, lsn = await shard.perform(Deliver(request["message"]))
             await answerable(shard, lsn)
@@ -31,7 +36,7 @@ async def serve(shard: Shard, request: Request) -> Reply:
         case "list":
             return {"rows": await views.rows(shard, request["where"])}
         case "scan":
-            return await scans.scan(shard, request["source"], request["columns"], request["where"], request["limit"])
+            return await scans.scan(shard, scans.parse(request))
         case "describe":
             return {"row": await views.describe(shard, request["id"])}
         case "edit":

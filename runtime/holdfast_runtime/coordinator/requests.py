@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operate, Operated, Seen, Verb
+from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operate, Operated, Restart, Seen, Verb
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
 
 _ARRIVE_FIELDS = [field.name for field in dataclasses.fields(Arrive)]
+_RESTART_FIELDS = [field.name for field in dataclasses.fields(Restart)]
 
 
 def arrive(event: Arrive, *, wait: bool) -> Request:
@@ -46,12 +47,21 @@ def parse_seen(reply: Reply) -> Seen:
     return Seen(reply["exists"], reply["result"], reply["expires_at"], reply["target"])
 
 
-def operate(verb: Verb, invocation: str, request_id: bytes) -> Request:
-    return {"ask": "operate", "verb": verb.value, "id": invocation, "request": request_id}
+def operate(verb: Verb, invocation: str, request_id: bytes, deployment: str | None = None) -> Request:
+    return {"ask": "operate", "verb": verb.value, "id": invocation, "request": request_id, "deployment": deployment}
 
 
 def parse_operate(request: Request, *, in_flight: bool) -> Operate:
-    return Operate(Verb(request["verb"]), request["id"], in_flight, request["request"])
+    return Operate(Verb(request["verb"]), request["id"], in_flight, request["request"], request["deployment"])
+
+
+def restart(event: Restart) -> Request:
+    """To the owner of the old invocation, who owns the new one too."""
+    return {"ask": "restart", "id": event.invocation, "event": [getattr(event, name) for name in _RESTART_FIELDS]}
+
+
+def parse_restart(request: Request) -> Restart:
+    return Restart(*request["event"])
 
 
 def parse_operated(reply: Reply) -> Operated:

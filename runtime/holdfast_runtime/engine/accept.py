@@ -22,6 +22,8 @@ def arrive(tx: Transaction, event: Arrive) -> Arrived:
         tx.absent(page_id)
     document = tx.get(page_id)
     if document is not None and is_over(document, tx.now):
+        if event.minted_at is not None:
+            return Arrived(Arrival.NEW, document[model.RESULT])  # no other request has this id: it is the same one, delivered again
         finish.forget(tx, event.invocation, document)
         document = None
     if document is not None:
@@ -32,7 +34,7 @@ def arrive(tx: Transaction, event: Arrive) -> Arrived:
         return Arrived(Arrival.NEW, remembered[0])
     if not event.fresh and event.minted_at is not None and event.minted_at + model.STALE_REQUEST_MS < tx.now:
         return Arrived(Arrival.STALE)
-    _create(tx, event)
+    create(tx, event)
     return Arrived(Arrival.NEW, execute_at=event.execute_at)
 
 
@@ -71,7 +73,8 @@ def tell(tx: Transaction, sink: list[Any], result: Any) -> None:
     outbox.send(tx, {"m": "c", "id": sink[0], "cid": sink[1], "t": sink[2], "r": result})
 
 
-def _create(tx: Transaction, event: Arrive) -> None:
+def create(tx: Transaction, event: Arrive, more: Document | None = None) -> None:
+    """The page of a new invocation, which runs, waits for its key or for its time. more: further fields, or other ones."""
     later = event.execute_at is not None and event.execute_at > tx.now
     status = Status.SCHEDULED
     if not later:
@@ -89,9 +92,10 @@ def _create(tx: Transaction, event: Arrive) -> None:
         model.CREATED_AT: tx.now,
         model.MODIFIED_AT: tx.now,
         model.APPENDED_AT: tx.now,
-        model.RETENTION: _retention_ms(event),
+        model.RETENTION: event.retention_ms,
         model.JOURNAL_RETENTION: event.journal_retention_ms,
         model.SOURCE: event.source,
+        **(more or {}),
     }
     if status is Status.RUNNING:
         document[model.STARTED_AT] = tx.now
@@ -111,13 +115,6 @@ def _create(tx: Transaction, event: Arrive) -> None:
     elif status is Status.RUNNING:
         tx.put(model.active_page(tx.shard, event.invocation), (event.invocation,), 1)
         tx.after(StartAttempt(event.invocation))
-
-
-def _retention_ms(event: Arrive) -> int:
-    """A request over HTTP may be delivered again, late: its id must be known as long as it would not be refused for its age."""
-    if event.minted_at is None or event.retention_ms == 0:  # without retention the result goes to `recent`
-        return event.retention_ms
-    return max(event.retention_ms, model.RECENT_MS)
 
 
 def _may_enter(tx: Transaction, event: Arrive) -> bool:

@@ -47,7 +47,7 @@ def _apply_frames(scope: Scope, event: AttemptOver) -> tuple[int, AttemptEnd]:
         try:
             apply(scope, frame)
         except Violation as violation:
-            return number, AttemptFailed(violation.code, str(violation), violation.error_code)
+            return number, AttemptFailed(violation.code, str(violation), violation.error_code, terminal=violation.terminal)
     return len(event.frames), event.end
 
 
@@ -72,6 +72,9 @@ def _suspend(tx: Transaction, event: AttemptOver, document: Document, end: Suspe
 
 def _fail(tx: Transaction, event: AttemptOver, document: Document, end: AttemptFailed, *, progress: bool) -> None:
     """Retry by policy. An exact delay given by the SDK or the endpoint does not consume an attempt (service protocol §3.8)."""
+    if end.terminal:
+        finish.finish(tx, event.invocation, document, failure(end.code, end.message))
+        return
     failures, since_stored = (document.get(model.RETRY) or [0, 0])[:2]
     since_stored = 1 if progress else since_stored + (0 if end.throttled else 1)
     exact = end.delay_ms is not None
@@ -82,9 +85,10 @@ def _fail(tx: Transaction, event: AttemptOver, document: Document, end: AttemptF
     if end.throttled and delay is None:
         delay = policy.max_interval_ms
     reason = [end.code, end.message, end.error_code, *end.related, end.stacktrace, tx.now, event.deployment]
-    if delay is None and policy.on_max_attempts is OnMaxAttempts.KILL:
+    pause = bool(document.get(model.PAUSE_REQUESTED))  # an operator's wish goes before the policy's end of it all (http-api §2.8)
+    if delay is None and policy.on_max_attempts is OnMaxAttempts.KILL and not pause:
         finish.finish(tx, event.invocation, document, failure(end.code, end.message))
-    elif delay is None or document.get(model.PAUSE_REQUESTED):
+    elif delay is None or pause:
         fields = {model.RETRY: [failures, since_stored, None, reason], model.PAUSE_REQUESTED: None}
         lifecycle.move(tx, event.invocation, document, Change.PAUSE, **fields)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, object_queue, operate, outbox, recent, timers
+from holdfast_runtime.engine import accept, attempts, finish, listing, model, notify, object_queue, operate, outbox, recent, restart, timers
 from holdfast_runtime.engine.events import (
     Arrive,
     Arrived,
@@ -20,6 +20,7 @@ from holdfast_runtime.engine.events import (
     MessagesReceived,
     Operate,
     Operated,
+    Restart,
     Seen,
     TimerDue,
 )
@@ -54,6 +55,8 @@ def decide(tx: Transaction, event: Event) -> Answered:
             handle(tx, event.message)
         case Operate():
             return operate.operate(tx, event)
+        case Restart():
+            return restart.restart(tx, event)
         case Look():
             return _look(tx, event)
         case Forget():
@@ -102,6 +105,8 @@ def _timer_due(tx: Transaction, event: TimerDue) -> bool:
             accept.start_scheduled(tx, invocation)
         case finish.EXPIRE:
             _expire(tx, invocation)
+        case finish.DROP_JOURNAL:
+            finish.drop_journal(tx, invocation)
     return True
 
 

@@ -67,6 +67,7 @@ class AttemptFailed:
     related: tuple[int | None, str | None, int | None] = (None, None, None)  # command index, name, type
     stacktrace: str = ""
     throttled: bool = False
+    terminal: bool = False  # no further attempt can do better: it is the invocation's result
 
 
 AttemptEnd = Suspended | Ended | AttemptFailed
@@ -117,18 +118,38 @@ class Verb(Enum):
     CANCEL = "cancel"
     KILL = "kill"
     PURGE = "purge"
+    PURGE_JOURNAL = "purge journal"
     PAUSE = "pause"
     RESUME = "resume"
 
 
 @dataclass(frozen=True, slots=True)
 class Operate:
-    """An operator's request. in_flight: an attempt of it is running right now. request: id of a request that may be repeated."""
+    """An operator's request. in_flight: an attempt of it is running right now. request: id of a request that may be repeated.
+
+    deployment: of a resume, where it goes on: an id or pinning.LATEST; None: where it was.
+    """
 
     verb: Verb
     invocation: str
     in_flight: bool = False
     request: bytes = b""
+    deployment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Run a finished invocation once more, as `new_invocation`, whose id was minted for this request at `minted_at` (ms).
+
+    upto: index of the last journal entry that the new one begins with. deployment: an id, pinning.LATEST, or None: where it ran.
+    """
+
+    invocation: str
+    new_invocation: str
+    request: bytes
+    minted_at: int
+    upto: int = 0
+    deployment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +174,7 @@ class EditState:
     fingerprint: bytes | None
 
 
-Event = Arrive | AttemptOver | MessagesReceived | MessagesAcknowledged | TimerDue | Deliver | Operate | Look | Forget | EditState
+Event = Arrive | AttemptOver | MessagesReceived | MessagesAcknowledged | TimerDue | Deliver | Operate | Restart | Look | Forget | EditState
 
 
 # ---- what a decision tells the one who asked ---------------------------------------------------------------------------------------
@@ -195,3 +216,14 @@ class Operated(Enum):
     NOT_COMPLETED = "not completed"
     NOT_RUNNING = "not running"
     NOT_STARTED = "not started"
+    STILL_RUNNING = "still running"
+    PINNED = "pinned"  # only what waits and is pinned can move to another deployment
+    NO_DEPLOYMENT = "no deployment"
+    NO_HANDLER = "no handler"  # the deployment does not serve it, or serves it as something else
+    NO_VERSION = "no version"  # the deployment does not speak the protocol version of the journal
+    NO_JOURNAL = "no journal"
+    UNSUPPORTED = "unsupported"
+    OUT_OF_RANGE = "out of range"
+    UNFINISHED = "unfinished"  # a command of the journal prefix has no result
+    TOO_LARGE = "too large"
+    STALE = "stale"  # too old to tell whether it was done: refused

@@ -13,7 +13,9 @@ from holdfast_runtime.engine.payload import Result, entry_type, failure
 from holdfast_runtime.engine.registry import HandlerKind
 from holdfast_runtime.engine.transaction import Transaction
 
-EXPIRE = "x"  # timer kind: the retention of a workflow's run is over
+EXPIRE = "x"  # timer kind: the retention is over, and more has to be forgotten than one page
+DROP_JOURNAL = "j"  # timer kind: the retention of the journal is over, before that of the result
+_JOURNAL_TIMER = -1  # in place of a completion id: EXPIRE may be set beside it
 
 
 def finish(tx: Transaction, invocation: str, document: Document, result: Result, *, retain: bool = True) -> None:
@@ -26,7 +28,7 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
         tx.delete(model.active_page(tx.shard, invocation), (invocation,))
         tx.overtake(invocation)
     sinks = list(document[model.SINKS].values())
-    retention = document[model.RETENTION] if retain else 0
+    retention: int = document[model.RETENTION] if retain else 0
     listing.unlist(tx, invocation, document)
     if retention > 0:
         expires_at = tx.now + retention
@@ -43,11 +45,12 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
             model.RETRY: None,
         }
         tx.merge(page_id, fields)
+        _limit_journal(tx, invocation, document, retention)
         if kind == HandlerKind.RUN.value or document.get(model.PAGES):  # more to forget than one page, which the store forgets itself
-            timers.add(tx, invocation, completion_id=0, at=expires_at, kind=EXPIRE)
+            timers.add(tx, invocation, completion_id=0, at=_known_until(tx, document, expires_at), kind=EXPIRE)
     else:
         recent.remember(tx, invocation, result, document.get(model.REQUEST, b""))
-        drop_pages(tx, invocation, document)
+        journal.drop(tx, invocation, document)
         if kind == HandlerKind.RUN.value and status not in (Status.SCHEDULED, Status.QUEUED):
             key_pages.drop_key(tx, service, key)
     tx.after(Answer(invocation, result))
@@ -57,19 +60,38 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
         outbox.send(tx, {"m": "c", "id": caller, "cid": completion_id, "t": type_, "r": result})
 
 
-def drop_pages(tx: Transaction, invocation: str, document: Document) -> None:
-    """Forget the invocation and its journal."""
-    for page_id in journal.page_ids(invocation, document):
-        tx.overwritten(page_id)
-        tx.drop(page_id)
-    tx.drop(model.invocation_page(invocation))
+def _limit_journal(tx: Transaction, invocation: str, document: Document, retention: int) -> None:
+    """The journal may be kept for a shorter time than the result (http-api §6.4), never for a longer one.
+
+    The timer is durable with the end itself, so the journal goes in time whoever owns the shard by then.
+    """
+    kept = document[model.JOURNAL_RETENTION]
+    if kept <= 0:
+        journal.clear(tx, invocation, document)
+    elif kept < retention:
+        timers.add(tx, invocation, completion_id=_JOURNAL_TIMER, at=tx.now + kept, kind=DROP_JOURNAL)
+
+
+def _known_until(tx: Transaction, document: Document, expires_at: int) -> int:
+    """A request over HTTP may be delivered again, late: the id that was minted for it must be known as long as such a delivery would
+    not be refused for its age, also when its result is not shown any more."""
+    minted = document.get(model.REQUEST) and document.get(model.IDEMPOTENCY_KEY) is None
+    derived = document[model.TARGET][3] == HandlerKind.RUN.value
+    return max(expires_at, tx.now + model.RECENT_MS) if minted and not derived else expires_at
+
+
+def drop_journal(tx: Transaction, invocation: str) -> None:
+    """The journal's retention is over."""
+    document = tx.get(model.invocation_page(invocation))
+    if document is not None and document[model.STATUS] == Status.DONE:
+        journal.clear(tx, invocation, document)
 
 
 def forget(tx: Transaction, invocation: str, document: Document) -> None:
     """Purge or expiry of a finished invocation; with a workflow's run go its state and promises (service protocol §6.7)."""
     service, _, key, kind = document[model.TARGET]
     listing.unlist_finished(tx, invocation, document)
-    drop_pages(tx, invocation, document)
+    journal.drop(tx, invocation, document)
     if kind == HandlerKind.RUN.value:
         key_pages.drop_key(tx, service, key)
 

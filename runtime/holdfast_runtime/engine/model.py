@@ -18,6 +18,7 @@ Document = dict[Any, Any]
 INLINE_LIMIT: Final = 32 * 1024  # a larger value is stored as a blob and referred to
 JOURNAL_PAGE_BYTES: Final = 48 * 1024  # entries beyond this many bytes go to the next journal page
 STATE_INLINE_BYTES: Final = 16 * 1024  # state of a key kept in its own page; larger sets spill value by value
+MAX_JOURNAL: Final = 100_000  # entries, with the completions that are still to come; storage design §12
 QUEUE_PAGE: Final = 500  # queue entries of a key per page
 PROMISES_INLINE: Final = 100
 TIMERS_PER_PAGE: Final = 512
@@ -159,6 +160,9 @@ COMPLETED_AT: Final = "ct"
 EXPIRES_AT: Final = "x"
 LISTED: Final = "nx"  # number of the live index page that lists it; once finished [bucket, number] of the finished index page
 PAUSE_REQUESTED: Final = "pz"  # becomes PAUSED when the attempt in flight ends
+ANSWERED: Final = "oq"  # [[request id, answer], ...] of the operators' requests that came last
+RESTARTED_FROM: Final = "rf"  # invocation this one is a new run of
+SEED_OF: Final = "so"  # invocation whose random numbers it goes on with, because it goes on with its journal
 
 # fields of a key page
 LOCK: Final = "l"  # the exclusive invocation that holds the key

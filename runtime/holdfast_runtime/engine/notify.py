@@ -50,9 +50,13 @@ def signal(tx: Transaction, invocation: str, name: int | str, result: Result) ->
     if name == model.CANCEL_SIGNAL and document[model.STATUS] in (Status.SCHEDULED, Status.QUEUED):
         finish.finish(tx, invocation, document, failure(409, "canceled"), retain=False)
         return True
+    if isinstance(name, int) and name >= model.FIRST_AWAKEABLE and name in document[model.SIGNALLED]:
+        return True
+    if journal.is_full(document):
+        # Dropping the signal would leave it waiting for ever, in silence.
+        finish.finish(tx, invocation, document, failure(500, journal.FULL))
+        return True
     if isinstance(name, int) and name >= model.FIRST_AWAKEABLE:
-        if name in document[model.SIGNALLED]:
-            return True
         tx.put(page_id, (model.SIGNALLED, name), 1)
     key: awaiting.Key = ("s", name) if isinstance(name, int) else ("n", name)
     outcome = Outcome.FAILED if result[0] == "f" else Outcome.SUCCEEDED

@@ -115,6 +115,8 @@ def _state(
 
 def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: int, *, partial: bool) -> Start:
     raw, seed = _identity(invocation)
+    if (first := document.get(model.SEED_OF)) is not None:
+        seed = _identity(first)[1]
     retry = document.get(model.RETRY) or (0, 0)
     return Start(
         id=raw,

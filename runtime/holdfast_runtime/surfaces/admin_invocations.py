@@ -1,10 +1,12 @@
 """Operations on invocations (http-api §2.8), and our own ways of looking at them.
 
-What an operation found decides the answer by one table; `{id}` stands for the invocation id.
+What an operation found decides the answer by one table; `{id}` stands for the invocation id, `{deployment}` for what was asked for. A
+batch does the same for many and says of each what became of it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -13,30 +15,84 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.protocol.ids import IdError, InvocationId, parse_deployment_id
-from holdfast_runtime.coordinator.front import Done, Front, InvocationFilter
-from holdfast_runtime.surfaces.admin_replies import AdminError, error, invocation_id_of, json_reply, text
+from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, Front, InvocationFilter, Restarted
+from holdfast_runtime.surfaces.admin_replies import (
+    AdminError,
+    error,
+    invalid_field,
+    invocation_id_of,
+    json_object,
+    json_reply,
+    text,
+    wrong_shape,
+)
 
 Handler = Callable[[Request, int], Awaitable[Response]]
-Operation = Callable[[InvocationId], Awaitable[Done]]
 
 MAX_LISTED: Final = 10_000  # rows of one listing; ask more precisely for more
+MAX_BATCH: Final = 1_000  # http-api §2.8
+BATCH_TOGETHER: Final = 32  # of a batch: enough to share log records, few enough to leave the owners to others
+
+OPERATIONS: Final = ("cancel", "kill", "purge", "purge-journal", "pause", "resume", "restart-as-new")
+_LATEST: Final = "latest"
 
 _UNKNOWN: Final = (404, "The requested invocation '{id}' does not exist")
 _COMPLETED: Final = (409, "The invocation '{id}' was already completed.")
+_NOT_COMPLETED: Final = (409, "The invocation '{id}' is not yet completed.")
 _NOT_PAUSABLE: Final = (409, "The invocation '{id}' is not running, cannot be paused.")
 _NOT_STARTED: Final = (425, "The invocation '{id}' is either inboxed or scheduled, cannot be resumed.")
+_DEPLOYMENT: Final = "The query parameter 'deployment' is invalid. Reason: "
+_FROM: Final = "The query parameter 'from' is invalid. Reason: "
 
 # Refusals per operation; APPLIED and ACCEPTED are in _SUCCESS.
 _REFUSALS: Final[Mapping[tuple[str, Done], tuple[int, str]]] = {
     ("cancel", Done.ALREADY_COMPLETED): _COMPLETED,
     ("kill", Done.ALREADY_COMPLETED): _COMPLETED,
-    ("purge", Done.NOT_COMPLETED): (409, "The invocation '{id}' is not yet completed."),
+    ("purge", Done.NOT_COMPLETED): _NOT_COMPLETED,
+    ("purge-journal", Done.NOT_COMPLETED): _NOT_COMPLETED,
     ("pause", Done.ALREADY_COMPLETED): _NOT_PAUSABLE,
     ("pause", Done.NOT_RUNNING): _NOT_PAUSABLE,
     ("pause", Done.NOT_STARTED): _NOT_PAUSABLE,
     ("resume", Done.ALREADY_COMPLETED): (409, "The invocation '{id}' is completed, cannot be resumed."),
     ("resume", Done.NOT_STARTED): _NOT_STARTED,
     ("resume", Done.NOT_RUNNING): _NOT_STARTED,
+    ("resume", Done.PINNED): (
+        409,
+        "The invocation '{id}' is still running or the deployment id is not pinned yet, deployment id cannot be changed.",
+    ),
+    ("restart-as-new", Done.NOT_STARTED): (425, "The invocation '{id}' cannot be restarted because it's not running yet."),
+    ("restart-as-new", Done.STILL_RUNNING): (409, "The invocation '{id}' is still running."),
+    ("restart-as-new", Done.UNSUPPORTED): (
+        422,
+        "Restarting the invocation '{id}' is not supported. Restarting workflows is not supported, "
+        "and restarting invocations created using the old service protocol.",
+    ),
+    ("restart-as-new", Done.NO_JOURNAL): (
+        410,
+        "The invocation '{id}' cannot be restarted because the input is not available. "
+        "This indicates that the journal was already purged, or not retained at all.",
+    ),
+    ("restart-as-new", Done.OUT_OF_RANGE): (400, _FROM + "the journal of '{id}' has no entry of this index"),
+    ("restart-as-new", Done.UNFINISHED): (
+        400,
+        _FROM + "the journal of '{id}' up to this entry has a command that was not completed; choose an entry before that command",
+    ),
+    ("restart-as-new", Done.TOO_LARGE): (
+        400,
+        _FROM + "the journal of '{id}' up to this entry is larger than what can be copied; choose an earlier entry",
+    ),
+}
+# Whichever operation asked for a deployment.
+_NO_DEPLOYMENT: Final[Mapping[Done, tuple[int, str]]] = {
+    Done.NO_DEPLOYMENT: (
+        400,
+        _DEPLOYMENT + "there is no deployment '{deployment}' for the invocation '{id}'; register one, or choose another",
+    ),
+    Done.NO_HANDLER: (400, _DEPLOYMENT + "the deployment '{deployment}' does not serve the handler of the invocation '{id}'"),
+    Done.NO_VERSION: (
+        400,
+        _DEPLOYMENT + "the deployment '{deployment}' does not speak the service protocol version that the journal of '{id}' is written in",
+    ),
 }
 _SUCCESS: Final[Mapping[tuple[str, Done], int]] = {
     ("cancel", Done.ACCEPTED): 202,  # it still has to see the cancellation
@@ -45,22 +101,27 @@ _SUCCESS: Final[Mapping[tuple[str, Done], int]] = {
 
 
 def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
-    operations: Mapping[str, Operation] = {
-        "cancel": front.cancel,
-        "kill": front.kill,
-        "purge": front.purge,
-        "pause": front.pause,
-        "resume": front.resume,
-    }
-
     def patch(name: str) -> Handler:
         async def operate(request: Request, api: int) -> Response:
             invocation_id = invocation_id_of(request)
-            if name == "resume":
-                _only_same_deployment(request)
-            return _done(name, invocation_id, await operations[name](invocation_id))
+            query = request.query_params
+            deployment = _deployment(query.get("deployment"), name)
+            upto = _index(query.get("from", "0")) if name == "restart-as-new" else 0
+            found = await _operate(front, name, invocation_id, deployment, upto)
+            if isinstance(found, Restarted):
+                return json_reply({"new_invocation_id": str(found.invocation_id)})
+            if found in (Done.APPLIED, Done.ACCEPTED):
+                return Response(status_code=_SUCCESS.get((name, found), 200))
+            return error(*_refusal(name, invocation_id, found, deployment))
 
         return operate
+
+    def batch(name: str) -> Handler:
+        async def operate_all(request: Request, api: int) -> Response:
+            wanted, deployment = _batch(await json_object(request), name)
+            return json_reply(await _operate_all(front, name, wanted, deployment))
+
+        return operate_all
 
     async def old_form(request: Request, api: int) -> Response:
         """Whatever it finds, the old form answers 202."""
@@ -71,7 +132,7 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
                 f"Failed to deserialize query string: mode: unknown variant `{mode}`, "
                 "expected one of `Cancel`, `cancel`, `Kill`, `kill`, `Purge`, `purge`",
             )
-        await operations[mode.lower()](invocation_id_of(request))
+        await _operate(front, mode.lower(), invocation_id_of(request))
         return Response(status_code=202)
 
     async def listing(request: Request, api: int) -> Response:
@@ -100,7 +161,8 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
         return json_reply({"service": service, "key": key, "state": shown})
 
     return {
-        **{f"/invocations/{{invocation_id}}/{name}": {"PATCH": patch(name)} for name in operations},
+        **{f"/invocations/{{invocation_id}}/{name}": {"PATCH": patch(name)} for name in OPERATIONS},
+        **{f"/internal/invocations_batch_operations/{name}": {"POST": batch(name)} for name in OPERATIONS},
         "/invocations/{invocation_id}": {"DELETE": old_form},
         "/holdfast/invocations": {"GET": listing},
         "/holdfast/invocations/{invocation_id}": {"GET": describe},
@@ -108,32 +170,113 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
     }
 
 
-def _done(operation: str, invocation_id: InvocationId, done: Done) -> Response:
-    if done in (Done.APPLIED, Done.ACCEPTED):
-        return Response(status_code=_SUCCESS.get((operation, done), 200))
+# ---- Operations
+
+
+async def _operate(front: Front, name: str, invocation_id: InvocationId, deployment: str | None = None, upto: int = 0) -> Done | Restarted:
+    match name:
+        case "cancel":
+            return await front.cancel(invocation_id)
+        case "kill":
+            return await front.kill(invocation_id)
+        case "purge":
+            return await front.purge(invocation_id)
+        case "purge-journal":
+            return await front.purge_journal(invocation_id)
+        case "pause":
+            return await front.pause(invocation_id)
+        case "resume":
+            return await front.resume(invocation_id, deployment)
+        case "restart-as-new":
+            return await front.restart_as_new(invocation_id, upto=upto, deployment=deployment)
+    raise AssertionError(f"unknown operation {name!r}")
+
+
+def _refusal(name: str, invocation_id: InvocationId, done: Done, deployment: str | None) -> tuple[int, str]:
     fallback = (409, f"The invocation '{{id}}' is {done.value}.")
-    status, message = _UNKNOWN if done is Done.NOT_FOUND else _REFUSALS.get((operation, done), fallback)
-    return error(status, message.format(id=invocation_id))
+    status, message = _UNKNOWN if done is Done.NOT_FOUND else _REFUSALS.get((name, done)) or _NO_DEPLOYMENT.get(done, fallback)
+    return status, message.format(id=invocation_id, deployment=deployment or "keep")
 
 
-def _only_same_deployment(request: Request) -> None:
-    """`?deployment=` keeps the pinned one by default; moving to another is refused, but read correctly."""
-    given = request.query_params.get("deployment", "keep")
+def _deployment(given: str | None, operation: str) -> str | None:
+    """An id, "latest", or None: the pinned one."""
+    if operation not in ("resume", "restart-as-new"):
+        return None
+    if given is None:
+        return _LATEST if operation == "restart-as-new" else None
     if given in ("keep", "Keep"):
-        return
-    if given not in ("latest", "Latest"):
+        return None
+    if given in (_LATEST, "Latest"):
+        return _LATEST
+    try:
+        parse_deployment_id(given)
+    except IdError as problem:
+        raise AdminError(error(400, _DEPLOYMENT + problem.reason)) from problem
+    return given
+
+
+def _index(given: str) -> int:
+    if not (given.isascii() and given.isdecimal() and len(given) < 10):
+        raise AdminError(text(400, f"Failed to deserialize query string: from: expected the index of a journal entry, found `{given}`"))
+    return int(given)
+
+
+# ---- Batches
+
+
+def _batch(body: Mapping[str, Any], name: str) -> tuple[list[InvocationId], str | None]:
+    """The invocations and the deployment that a batch names. Raises AdminError."""
+    given = body.get("invocation_ids")
+    if not isinstance(given, list):
+        raise wrong_shape(f"invocation_ids: expected a list of invocation ids, found {type(given).__name__}")
+    if len(given) > MAX_BATCH:
+        raise AdminError(error(400, f"Batch size {len(given)} exceeds maximum allowed size of {MAX_BATCH}"))
+    wanted = []
+    for number, item in enumerate(given):
+        if not isinstance(item, str):
+            raise wrong_shape(f"invocation_ids[{number}]: expected an invocation id, found {type(item).__name__}")
         try:
-            parse_deployment_id(given)
+            wanted.append(InvocationId.parse(item))
         except IdError as problem:
-            message = f"The query parameter 'deployment' is invalid. Reason: {problem.reason}"
-            raise AdminError(error(400, message)) from problem
-    raise AdminError(
-        error(
-            501,
-            "Resuming on another deployment is not supported; resume with deployment=keep, "
-            "or register the corrected code under the same address with force.",
-        )
-    )
+            raise wrong_shape(f"invocation_ids[{number}]: {problem.reason}") from problem
+    deployment = body.get("deployment")
+    if deployment is not None and not isinstance(deployment, str):
+        raise invalid_field("deployment", f"expected Keep, Latest or a deployment id, found {type(deployment).__name__}")
+    return wanted, _deployment(deployment, name)
+
+
+async def _operate_all(front: Front, name: str, wanted: list[InvocationId], deployment: str | None) -> dict[str, Any]:
+    """What succeeded and what failed, each in the order it was asked for. One that cannot be reached costs only itself."""
+    free = asyncio.Semaphore(BATCH_TOGETHER)
+
+    async def one(invocation_id: InvocationId) -> Done | Restarted | CoordinatorUnavailable:
+        async with free:
+            try:
+                return await _operate(front, name, invocation_id, deployment)
+            except CoordinatorUnavailable as unavailable:
+                return unavailable
+
+    succeeded: list[Any] = []
+    failed: list[dict[str, str]] = []
+    for invocation_id, found in zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True):
+        if isinstance(found, Restarted):
+            succeeded.append({"old_invocation_id": str(invocation_id), "new_invocation_id": str(found.invocation_id)})
+        elif found in (Done.APPLIED, Done.ACCEPTED):
+            succeeded.append(str(invocation_id))
+        else:
+            failed.append({"invocation_id": str(invocation_id), "error": _why(name, invocation_id, found, deployment)})
+    return {"succeeded": succeeded, "failed": failed}
+
+
+def _why(name: str, invocation_id: InvocationId, found: Done | CoordinatorUnavailable, deployment: str | None) -> str:
+    if isinstance(found, CoordinatorUnavailable):
+        return f"the coordinator cannot be reached: {found}"
+    if found is Done.NOT_FOUND:
+        return f"Invocation '{invocation_id}' not found"
+    return _refusal(name, invocation_id, found, deployment)[1]
+
+
+# ---- Our own
 
 
 def _limit(given: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from holdfast.protocol.messages import MessageType as M
+from holdfast_runtime.engine import journal
 from holdfast_runtime.engine.commands import attach, call, output, promise, run, signal, sleep, state
 from holdfast_runtime.engine.commands.scope import Scope, Violation
 from holdfast_runtime.engine.events import ReceivedFrame
@@ -33,9 +34,14 @@ _HANDLERS: Final[dict[int, Callable[[Scope, ReceivedFrame], None]]] = {
     M.GET_INVOCATION_OUTPUT_COMMAND: attach.get_output,
 }
 
+# What ends an invocation or completes a command: it fits in a full journal too.
+_ALWAYS: Final = frozenset({M.OUTPUT_COMMAND, M.PROPOSE_RUN_COMPLETION})
+
 
 def apply(scope: Scope, frame: ReceivedFrame) -> None:
     """Apply one command or proposal. Raises Violation, having changed nothing."""
+    if frame.type not in _ALWAYS and journal.is_full(scope.document):
+        raise Violation(500, journal.FULL, terminal=True)
     handler = _HANDLERS.get(frame.type)
     if handler is None:
         raise Violation(

@@ -15,10 +15,12 @@ from holdfast_runtime.engine.transaction import Transaction
 class Violation(Exception):
     """The command cannot be accepted: it and all behind it are dropped, the attempt has failed (service protocol §3.4)."""
 
-    def __init__(self, code: int, message: str, error_code: str = "RT0012") -> None:
+    def __init__(self, code: int, message: str, error_code: str = "RT0012", *, terminal: bool = False) -> None:
+        """terminal: another attempt cannot do better, the invocation ends with this failure."""
         super().__init__(message)
         self.code = code
         self.error_code = error_code
+        self.terminal = terminal
 
 
 class Scope:
