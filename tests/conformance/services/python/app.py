@@ -700,5 +700,6 @@ app = restate.app(
         signals,
         drift,
         hidden,
-    ]
+    ],
+    identity_keys=[key for key in [os.environ.get("CONFORMANCE_IDENTITY_KEY")] if key],
 )

@@ -13,8 +13,8 @@ async function post(path, body) {
 
 let handler;
 try {
-  const { restate, services } = await import("./services.mjs");
-  handler = restate.createEndpointHandler({ services });
+  const { identityKeys, restate, services } = await import("./services.mjs");
+  handler = restate.createEndpointHandler({ services, identityKeys });
 } catch (error) {
   await post("/init/error", described(error));
   process.exit(1);

@@ -513,6 +513,8 @@ const drift = service("Drift", {
 const hidden = service("Hidden", { secret: async (_ctx, _req) => "secret" }, { ingressPrivate: true });
 
 export { restate };
+// Of the runtimes that may call; none: everybody may.
+export const identityKeys = process.env.CONFORMANCE_IDENTITY_KEY ? [process.env.CONFORMANCE_IDENTITY_KEY] : undefined;
 export const services = [
   runs,
   timers,
