@@ -1,4 +1,4 @@
-"""Installs what the conformance suite runs against into `tools/`, which is untracked.
+"""Installs what the test suite runs against into `tools/`, which is untracked: official SDK and tools, DynamoDB's stand-in.
 
 Idempotent, and done at once when everything is there in these versions. Packages come from the index that npm
 is configured with. The Python SDK, hypercorn and awslambdaric belong to the development environment.
@@ -7,6 +7,7 @@ is configured with. The Python SDK, hypercorn and awslambdaric belong to the dev
 """
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,8 @@ PACKAGES = {
     "@restatedev/restate": "1.7.12",
     "node": "22",
 }
+if (sys.platform, platform.machine()) == ("linux", "x86_64"):  # elsewhere DYNAMODB_EMULATOR names a build of one's own
+    PACKAGES["@dynoxide/linux-x64"] = "1.2.1"
 
 
 def installed(package: str) -> str | None:

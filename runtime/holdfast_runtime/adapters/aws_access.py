@@ -45,6 +45,11 @@ class AwsAccess:
                 self._endpoints[key] = client.meta.endpoint_url
         return self._endpoints[key]
 
+    async def region(self) -> str | None:
+        """The region of the environment or the profile."""
+        name: str | None = (await self._started()).region_name
+        return name
+
     async def credentials(self, region: str, role_arn: str | None) -> Credentials:
         """Our own, or those of `role_arn` assumed through the STS of `region`.
 
