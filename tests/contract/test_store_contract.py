@@ -15,7 +15,8 @@ import boto3
 import pytest
 from tests.support.dynamodb import aws_at, dynamodb_url, moto_url, new_table_name, set_up  # noqa: F401
 
-from holdfast_runtime.adapters.dynamodb import DynamoDbTable, open_dynamodb_store
+from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.sqlite import open_sqlite_store
 from holdfast_runtime.ports.store import (

@@ -96,8 +96,8 @@ def new_table_name() -> str:
 
 def set_up(name: str, shards: int, bucket: str | None = None) -> None:
     """A table as `holdfast store init` makes it, where AWS clients look."""
-    from holdfast_runtime.adapters.dynamodb import DynamoDbTable
     from holdfast_runtime.adapters.dynamodb_setup import Setup
+    from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
     from holdfast_runtime.adapters.system import SystemClock
 
     for _ in Setup(DynamoDbTable(name), SystemClock()).init(shards, bucket):

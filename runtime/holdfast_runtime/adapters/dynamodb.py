@@ -15,16 +15,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Any, Final, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Final
 
 from holdfast_runtime.adapters import dynamodb_items as items
 from holdfast_runtime.adapters.aws_access import AwsAccess
 from holdfast_runtime.adapters.dynamodb_client import DynamoDbClient, LostRace, Meter, Refused
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import S3Blobs
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
 from holdfast_runtime.ports.store import (
@@ -41,7 +39,6 @@ from holdfast_runtime.ports.store import (
 )
 from holdfast_runtime.ports.system import Clock, Entropy
 
-SCHEME: Final = "dynamodb"
 SEEN_S: Final = 600.0  # how old the last reading of the shards may be at an append; the owner's own limit is 10 s
 KEYS_PER_READ: Final = 100  # BatchGetItem
 READS_AT_ONCE: Final = 8
@@ -49,33 +46,8 @@ PATIENCE_S: Final = 2.0  # for whoever does not try again by itself; heartbeats 
 UNPROCESSED_DELAY_S: Final = 0.02
 MAX_UNPROCESSED_DELAY_S: Final = 1.0
 
-_TABLE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}").fullmatch
 _ABSENT: Final = "attribute_not_exists(pk)"
 _OLD: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-
-
-@dataclass(frozen=True, slots=True)
-class DynamoDbTable:
-    """Where a store is. region: None takes the one of the environment or profile."""
-
-    name: str
-    region: str | None = None
-
-    @classmethod
-    def parse(cls, url: str) -> Self:
-        """`dynamodb://table` or `dynamodb://table?region=eu-central-1`. Raises ValueError."""
-        parts = urlsplit(url)
-        query = parse_qs(parts.query)
-        name = url.partition("://")[2].partition("?")[0].rstrip("/")
-        if parts.scheme != SCHEME or not _TABLE_NAME(name) or set(query) - {"region"}:
-            raise ValueError(
-                "expected dynamodb://TABLE or dynamodb://TABLE?region=REGION with a table name of 3 to 255 letters, digits, '_', '-' and '.', "
-                f"such as dynamodb://holdfast; found '{url}'"
-            )
-        return cls(name, query["region"][0] if "region" in query else None)
-
-    def __str__(self) -> str:
-        return f"{SCHEME}://{self.name}" + (f"?region={self.region}" if self.region else "")
 
 
 async def open_dynamodb_store(

@@ -22,8 +22,8 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from holdfast_runtime.adapters import dynamodb_items as items
-from holdfast_runtime.adapters.dynamodb import DynamoDbTable
 from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE, TableItem, bound
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import object_key
 from holdfast_runtime.ports.store import ShardRecord, StoreBroken
 from holdfast_runtime.ports.system import Clock

@@ -12,10 +12,11 @@ import logging
 import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.endpoints import Endpoints
 from holdfast_runtime.adapters.in_process import Handle
 from holdfast_runtime.adapters.memory import memory_store
@@ -41,13 +42,15 @@ READY_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RuntimeConfig:
-    """store: path of the embedded store's file, or None for one in memory (lost at exit). shards: of a store that is created now.
+    """store: path of the embedded store's file, a table, or None for one in memory (lost at exit).
+
+    shards: of an embedded store that is created now; a table is set up beforehand (`holdfast store init`).
 
     ingress, admin: where to listen, or sockets that are bound already.
     request_identity_private_key_pem_file: Ed25519 key with which every request to an endpoint is signed; None: unsigned.
     """
 
-    store: Path | None
+    store: Path | DynamoDbTable | None
     ingress: Listener | socket.socket = field(default_factory=lambda: Listener(port=8080, grace_s=GRACE_S))
     admin: Listener | socket.socket = field(default_factory=lambda: Listener(port=9070, grace_s=GRACE_S))
     shards: int = 4
@@ -100,7 +103,7 @@ class Runtime:
             clock=self.clock,
             entropy=entropy,
             registry=lambda: self.deployments.view,
-            settings=self._config.settings,
+            settings=self._settings(),
         )
         self.coordinator = Coordinator(self.node, self.deployments)
         for name in handlers:
@@ -157,9 +160,20 @@ class Runtime:
         running = [getattr(self, name) for name in ("_ingress", "_admin") if hasattr(self, name)]
         await asyncio.gather(*(server.close() for server in running))
 
+    def _settings(self) -> Settings:
+        """Any number of processes may share a table."""
+        shared = isinstance(self._config.store, DynamoDbTable)
+        return replace(self._config.settings, exclusive_store=False) if shared else self._config.settings
+
     async def _open_store(self) -> Store:
         if self._config.store is None:
             return memory_store(self._config.shards)
+        if isinstance(self._config.store, DynamoDbTable):
+            from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
+
+            table = await open_dynamodb_store(self._config.store, clock=self.clock)
+            self._started.push_async_callback(table.close)
+            return table.store
         opened = await open_sqlite_store(self._config.store, shards=self._config.shards, clock=self.clock)
         self._started.push_async_callback(opened.close)
         return opened.store
