@@ -45,6 +45,7 @@ from holdfast_runtime.ports.store import StoreUnavailable
 log = logging.getLogger("holdfast.coordinator")
 
 _UNREACHABLE: Final = "the owner of this invocation could not be reached"
+_QUEUED_RETENTION_MS: Final = 24 * 3_600_000  # a queue may deliver a message again after its work is done (storage design §6)
 _SCANNED_TOGETHER: Final = 8  # shards: few enough that their rows stay within a small multiple of the limit
 _DONE: Final = {
     Operated.APPLIED: Done.APPLIED,
@@ -134,10 +135,12 @@ class Coordinator:
     def _event(self, invocation_id: InvocationId, invocation: NewInvocation, payload: Payload) -> Arrive:
         handler = self._handler(invocation)
         target, now = invocation.target, self._node.clock.now_ms()
-        derived = handler.kind is HandlerKind.RUN or invocation.idempotency_key is not None
+        known_before = invocation.from_queue or handler.kind is HandlerKind.RUN or invocation.idempotency_key is not None
         # Requests from outside are kept as if they had an idempotency key, but those to workflows (http-api §1.8).
         workflow = self.registry.services[target.service].type is ServiceType.WORKFLOW
         retention, journal_retention = retention_of(handler, invocation.idempotency_key if workflow else "generated")
+        if invocation.from_queue:
+            retention = max(retention, _QUEUED_RETENTION_MS)
         return Arrive(
             invocation=str(invocation_id),
             target=[target.service, target.handler, target.key, handler.kind.value],
@@ -148,8 +151,8 @@ class Coordinator:
             execute_at=now + invocation.delay_ms if invocation.delay_ms is not None else None,
             idempotency_key=invocation.idempotency_key,
             request=self._node.entropy.bytes(8),
-            fresh=not derived,
-            minted_at=None if derived else now,
+            fresh=not known_before,
+            minted_at=None if known_before else now,
         )
 
     def _handler(self, invocation: NewInvocation) -> HandlerRevision:

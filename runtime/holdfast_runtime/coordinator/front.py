@@ -25,6 +25,7 @@ class NewInvocation:
     """A request from the ingress that passed all checks against the registry.
 
     headers: what the handler will see, `x-restate-ingress-path` first, lower-case names. delay_ms: None = now.
+    from_queue: it came over the inbox queue, which may deliver it again after its work is done.
     """
 
     target: Target
@@ -32,6 +33,7 @@ class NewInvocation:
     headers: Sequence[tuple[str, str]]
     idempotency_key: str | None = None
     delay_ms: int | None = None
+    from_queue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

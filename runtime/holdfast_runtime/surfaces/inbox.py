@@ -1,0 +1,172 @@
+"""Draining the inbox queue: each message becomes what it asks for, then it is deleted (storage design §8).
+
+Rules: a message is deleted only when all it asks for is durable, so nothing is lost when this process dies at any instant; what a second
+delivery asks for exists already, because ids and idempotency keys come with the message; one that cannot be accepted is left alone, its
+queue moves it to the dead-letter queue after the number of receives it allows, and others go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from holdfast.protocol.ids import IdError, InvocationId, parse_awakeable_id
+from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Front, NewInvocation, Target
+from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView
+from holdfast_runtime.ports import inbox
+from holdfast_runtime.ports.inbox import (
+    Event,
+    Inbox,
+    InboxMessage,
+    InboxUnavailable,
+    Invoke,
+    MessageMalformed,
+    Received,
+    Reject,
+    Resolve,
+    Wake,
+)
+from holdfast_runtime.ports.system import Clock
+from holdfast_runtime.surfaces.inbox_events import Subscription, events, is_keyed, subscriptions
+
+log = logging.getLogger("holdfast.inbox")
+
+RECEIVERS: Final = 2  # at a time: one waits for messages while another's are accepted
+RETRY_S: Final = 1.0  # after the queue could not be reached; doubled up to a minute
+
+
+class InboxDrain:
+    """`start` and `close`. `counts`: messages by what became of them ("accepted", "refused", "failed")."""
+
+    def __init__(self, front: Front, queue: Inbox, clock: Clock) -> None:
+        self._front = front
+        self._queue = queue
+        self._clock = clock
+        self._tasks: list[asyncio.Task[None]] = []
+        self._view: RegistryView | None = None
+        self._subscriptions: Sequence[Subscription] = ()
+        self.counts: Counter[str] = Counter()
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._receive(), name=f"inbox:{number}") for number in range(RECEIVERS)]
+
+    async def close(self) -> None:
+        """What was received and not finished comes again, to another process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _receive(self) -> None:
+        delay = RETRY_S
+        while True:
+            try:
+                messages = await self._queue.receive()
+                done = await asyncio.gather(*map(self._accept, messages))
+                finished = [message for message, is_done in zip(messages, done, strict=True) if is_done]
+                if finished:
+                    await self._queue.delete(finished)
+                delay = RETRY_S
+            except InboxUnavailable as problem:
+                log.warning("inbox.unavailable", extra={"error": str(problem), "retry_in_s": delay})
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, 60.0)
+            except Exception:
+                log.exception("inbox.broken")  # a fault of ours: the messages come again
+                await self._clock.sleep(delay)
+
+    async def _accept(self, received: Received) -> bool:
+        """Whether the message may be deleted."""
+        facts = {"message_id": received.id, "deliveries": received.count}
+        try:
+            for message in self._parse(received):
+                await self._perform(message)
+        except MessageMalformed as problem:
+            self.counts["refused"] += 1
+            log.warning("inbox.refused", extra={**facts, "reason": str(problem)})
+            return False
+        except CoordinatorUnavailable as problem:
+            self.counts["failed"] += 1
+            log.warning("inbox.failed", extra={**facts, "error": str(problem)})
+            return False
+        except Exception:
+            self.counts["failed"] += 1
+            log.exception("inbox.broken", extra=facts)
+            return False
+        self.counts["accepted"] += 1
+        return True
+
+    def _parse(self, received: Received) -> Sequence[InboxMessage]:
+        try:
+            document = json.loads(received.body)
+        except ValueError as problem:
+            raise MessageMalformed(f"expected JSON, found {received.body[:60]!r}: {problem}") from None
+        ours = inbox.decode(document)
+        if ours is not None:
+            return [ours]
+        view = self._front.registry
+        if view is not self._view:
+            self._subscriptions, self._view = subscriptions(view), view
+        return events(received, document, self._subscriptions, view)
+
+    async def _perform(self, message: InboxMessage) -> None:
+        """Durable when this returns."""
+        match message:
+            case Invoke():
+                await self._invoke(message)
+            case Event():
+                await self._happen(message)
+            case Resolve():
+                awakeable = _awakeable(message.awakeable)
+                await self._front.resolve_awakeable(*awakeable, message.value)
+            case Reject():
+                awakeable = _awakeable(message.awakeable)
+                await self._front.reject_awakeable(*awakeable, message.message)
+            case Wake():
+                pass  # every owner reads the timer pages that come near; the message has woken one if none was there
+
+    async def _invoke(self, message: Invoke) -> None:
+        self._handler(message.service, message.handler, message.key)
+        delay_ms = None
+        if message.execute_at_ms is not None:
+            delay_ms = max(0, message.execute_at_ms - self._clock.now_ms())
+        target = Target(message.service, message.handler, message.key)
+        invocation = NewInvocation(target, message.body, message.headers, message.idempotency_key, delay_ms, from_queue=True)
+        try:
+            invocation_id = InvocationId.parse(message.id)
+        except IdError as problem:
+            raise MessageMalformed(f"expected an invocation id, found {message.id!r}: {problem.reason}") from problem
+        await self._front.send(invocation_id, invocation)
+
+    async def _happen(self, event: Event) -> None:
+        """The id of the event is the idempotency key; a workflow's run has its own, the key."""
+        handler = self._handler(event.service, event.handler, event.key)
+        idempotency_key = None if handler.kind is HandlerKind.RUN else f"event:{event.id}"
+        body = json.dumps(event.body, separators=(",", ":")).encode()
+        headers = [("content-type", "application/json"), ("x-holdfast-event-id", event.id)]
+        target = Target(event.service, event.handler, event.key)
+        invocation = NewInvocation(target, body, headers, idempotency_key, from_queue=True)
+        await self._front.send(self._front.mint(invocation), invocation)
+
+    def _handler(self, service: str, handler: str, key: str | None) -> HandlerRevision:
+        view = self._front.registry
+        found = view.services.get(service)
+        if found is None:
+            raise MessageMalformed(f"service '{service}' is not registered; known: {', '.join(sorted(view.services)) or 'none'}")
+        revision = found.handlers.get(handler)
+        if revision is None:
+            raise MessageMalformed(f"service '{service}' has no handler '{handler}'; it has: {', '.join(sorted(found.handlers))}")
+        if is_keyed(view, service) != (key is not None):
+            raise MessageMalformed(f"{service}/{handler} is called {'with' if key is None else 'without'} a key")
+        return revision
+
+
+def _awakeable(text: str) -> tuple[InvocationId, int]:
+    try:
+        awakeable = parse_awakeable_id(text)
+    except IdError as problem:
+        raise MessageMalformed(f"expected an awakeable's id, found {text!r:.60}: {problem.reason}") from problem
+    return awakeable.invocation, awakeable.index
