@@ -24,6 +24,7 @@ from holdfast import (
 )
 from holdfast.endpoint import Endpoint
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
+from holdfast_runtime.surfaces.introspection.engine import QueryLimits
 from holdfast_runtime.surfaces.server import Listener
 from tests.surfaces.http import Answer, Http
 
@@ -148,9 +149,10 @@ def dechunked(answer: Answer) -> bytes:
 
 
 @asynccontextmanager
-async def serving(store: Path | None = None) -> AsyncIterator[System]:
-    local = Listener(port=0, grace_s=1)
-    runtime = Runtime(RuntimeConfig(store, local, local))
+async def serving(store: Path | None = None, query_timeout_s: float = 60.0) -> AsyncIterator[System]:
+    """query_timeout_s: generous, because the machine may be busy with other tests."""
+    local = Listener(port=0)
+    runtime = Runtime(RuntimeConfig(store, local, local, query_limits=QueryLimits(timeout_s=query_timeout_s)))
     await runtime.start({"api": Endpoint([greeter, counter, flow]).handle})
     try:
         yield System(runtime)

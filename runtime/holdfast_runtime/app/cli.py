@@ -11,8 +11,9 @@ import sys
 
 import typer
 
-from holdfast_runtime.app.commands import call, demo, deployments, dev, invocations, serve, services, state, version
+from holdfast_runtime.app.commands import call, config, demo, deployments, dev, invocations, serve, services, state, version
 from holdfast_runtime.app.errors import FAILED, CliError
+from holdfast_runtime.app.options import apply_colour
 
 app = typer.Typer(
     name="holdfast",
@@ -31,10 +32,12 @@ app.add_typer(invocations.app, name="invocations", rich_help_panel="Look and ope
 app.add_typer(state.app, name="state", rich_help_panel="Look and operate")
 app.add_typer(services.app, name="services", rich_help_panel="Look and operate")
 app.add_typer(deployments.app, name="deployments", rich_help_panel="Look and operate")
+app.command("config", rich_help_panel="Look and operate")(config.config)
 app.command("version", rich_help_panel="Look and operate")(version.version)
 
 
 def main() -> None:
+    apply_colour()
     try:
         app(prog_name="holdfast")
     except CliError as error:

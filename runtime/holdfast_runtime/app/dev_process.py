@@ -10,12 +10,12 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from holdfast_runtime.app.commands.serve import ready_line
+from holdfast_runtime.app.commands.serve import ready_line, start_logging
+from holdfast_runtime.app.config import from_texts
 from holdfast_runtime.app.errors import CliError
-from holdfast_runtime.app.logging import LogFormat, LogLevel, configure_logging
+from holdfast_runtime.app.logging import LogFormat
 from holdfast_runtime.app.output import console, error_line
 from holdfast_runtime.app.supervisor import BROKEN_CODE
 
@@ -36,8 +36,11 @@ def main() -> NoReturn:
 
 
 def serve(config: Mapping[str, Any]) -> NoReturn:
-    """config: specs, store, sockets (descriptors of ingress and admin), supervised, first (start, not reload), log_format."""
-    configure_logging(LogFormat(config["log_format"]), LogLevel(config["log_level"]), colour=sys.stderr.isatty())
+    """config: specs, settings (texts), file ([path, who named it]), sockets (descriptors of ingress and admin), supervised, first (start,
+    not reload).
+    """
+    found = from_texts(config["settings"], config["file"])
+    start_logging(found, first=config["first"])
     began = time.monotonic()
     try:
         services, handlers = _load(config["specs"])
@@ -45,21 +48,21 @@ def serve(config: Mapping[str, Any]) -> NoReturn:
         raise CliError(str(error), BROKEN_CODE if config["supervised"] else error.exit_code) from error
 
     from holdfast_runtime.app import process
-    from holdfast_runtime.app.runtime import RuntimeConfig
+    from holdfast_runtime.app.config_wiring import runtime_config
 
     ingress, admin = (socket.socket(fileno=descriptor) for descriptor in config["sockets"])
 
     def announce(runtime: Runtime) -> None:
-        if config["log_format"] == LogFormat.JSON.value:
-            print(ready_line(runtime, Path(config["store"]), as_json=True))
+        if found["log-format"] == LogFormat.JSON:
+            print(ready_line(runtime, found["store"], as_json=True))
         elif config["first"]:
-            _announce(runtime, services, config["store"], supervised=config["supervised"])
+            _announce(runtime, services, str(found["store"]), supervised=config["supervised"])
         else:
             console().print(f"[green]reloaded[/] in {time.monotonic() - began:.1f} s", highlight=False)
         sys.stdout.flush()
 
     stop_at_eof = sys.stdin.fileno() if config["supervised"] else None
-    process.run(RuntimeConfig(Path(config["store"]), ingress, admin), announce, handlers, stop_at_eof=stop_at_eof)
+    process.run(runtime_config(found, (ingress, admin)), announce, handlers, stop_at_eof=stop_at_eof)
 
 
 def _load(specs: Sequence[str]) -> tuple[list[ServiceBase], dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -39,6 +40,11 @@ def configure_logging(form: LogFormat, level: LogLevel, *, colour: bool = False)
     # The servers' own remarks are about connections we close on purpose, the AWS libraries' about credentials they look for.
     for name in ("uvicorn", "uvicorn.error", "asyncio", "botocore", "aiobotocore", "watchfiles"):
         logging.getLogger(name).setLevel(logging.CRITICAL if name.startswith("uvicorn") else logging.WARNING)
+
+
+def log_colour() -> bool:
+    """As rich decides it for everything else: NO_COLOR, FORCE_COLOR, a terminal."""
+    return not os.environ.get("NO_COLOR") and (bool(os.environ.get("FORCE_COLOR")) or sys.stderr.isatty())
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

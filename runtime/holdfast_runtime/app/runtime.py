@@ -18,6 +18,7 @@ from typing import Final
 
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.endpoints import Endpoints
+from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, Limits
 from holdfast_runtime.adapters.in_process import Handle
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.sqlite import open_sqlite_store
@@ -29,8 +30,8 @@ from holdfast_runtime.coordinator.registry_document import default_settings
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
-from holdfast_runtime.surfaces.ingress import Ingress
-from holdfast_runtime.surfaces.introspection.engine import Engine
+from holdfast_runtime.surfaces.ingress import Ingress, IngressSettings
+from holdfast_runtime.surfaces.introspection.engine import Engine, QueryLimits
 from holdfast_runtime.surfaces.introspection.routes import query_routes
 from holdfast_runtime.surfaces.server import Listener, Server, bind, serve_on
 
@@ -46,16 +47,23 @@ class RuntimeConfig:
 
     shards: of an embedded store that is created now; a table is set up beforehand (`holdfast store init`).
 
-    ingress, admin: where to listen, or sockets that are bound already.
-    request_identity_private_key_pem_file: Ed25519 key with which every request to an endpoint is signed; None: unsigned.
+    ingress, admin: where to listen, or sockets that are bound already. advertised_ingress: where clients reach the ingress, None: where
+    it listens. grace_s: how long requests in flight may go on once it stops. external_id: for roles that deployments have us assume.
     """
 
     store: Path | DynamoDbTable | None
-    ingress: Listener | socket.socket = field(default_factory=lambda: Listener(port=8080, grace_s=GRACE_S))
-    admin: Listener | socket.socket = field(default_factory=lambda: Listener(port=9070, grace_s=GRACE_S))
+    ingress: Listener | socket.socket = field(default_factory=lambda: Listener(port=8080))
+    admin: Listener | socket.socket = field(default_factory=lambda: Listener(port=9070))
     shards: int = 4
     settings: Settings = field(default_factory=lambda: Settings(exclusive_store=True))
     request_identity_private_key_pem_file: Path | None = None
+    cluster_name: str = "holdfast"
+    advertised_ingress: str | None = None
+    grace_s: float = GRACE_S
+    ingress_settings: IngressSettings = field(default_factory=IngressSettings)
+    query_limits: QueryLimits = field(default_factory=QueryLimits)
+    call_limits: Limits = DEFAULT_LIMITS
+    external_id: str | None = None
 
 
 class IdentityKeyUnusable(Exception):
@@ -71,7 +79,8 @@ class Runtime:
         self._ingress: Server
         self._admin: Server
         self.clock = SystemClock()
-        self.endpoints = Endpoints(self.clock)
+        headers = {"x-restate-cluster-name": config.cluster_name}  # service protocol §5.1; official SDKs show it in their logs
+        self.endpoints = Endpoints(self.clock, limits=config.call_limits, external_id=config.external_id, headers=headers)
         self.deployments: Deployments
         self.node: Node
         self.coordinator: Coordinator
@@ -88,8 +97,9 @@ class Runtime:
             raise
 
     async def _start(self, handlers: Mapping[str, Handle]) -> None:
+        config = self._config
         self._load_identity()
-        ingress, admin = self._bound(self._config.ingress), self._bound(self._config.admin)
+        ingress, admin = self._bound(config.ingress), self._bound(config.admin)
         store = await self._open_store()
         self._started.push_async_callback(self.endpoints.close)
         entropy = SystemEntropy()
@@ -111,12 +121,12 @@ class Runtime:
         self._started.push_async_callback(self.node.stop)
         await self.node.start()
         await self.node.until_ready(timeout_s=READY_TIMEOUT_S)
-        engine = Engine(self.coordinator)
+        engine = Engine(self.coordinator, config.query_limits)
         self._started.push_async_callback(engine.close)
         self._started.push_async_callback(self._close_surfaces)
-        self._ingress = await serve_on(Ingress(self.coordinator), ingress, grace_s=GRACE_S)
-        admin_api = admin_app(self.coordinator, AdminSettings(ingress_url=self._ingress.url), [query_routes(engine)])
-        self._admin = await serve_on(admin_api, admin, grace_s=GRACE_S)
+        self._ingress = await serve_on(Ingress(self.coordinator, config.ingress_settings), ingress, grace_s=config.grace_s)
+        about = AdminSettings(config.advertised_ingress or self._ingress.url, config.cluster_name)
+        self._admin = await serve_on(admin_app(self.coordinator, about, [query_routes(engine)]), admin, grace_s=config.grace_s)
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
         _calm_garbage_collector()

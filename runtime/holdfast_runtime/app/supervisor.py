@@ -19,16 +19,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-STOP_TIMEOUT_S: Final = 10.0  # a child that blocks its event loop this long is killed; nothing is lost
+STOP_TIMEOUT_S: Final = 10.0  # beyond the grace of its callers: a child that blocks its event loop so long is killed; nothing is lost
 BROKEN_CODE: Final = 3  # exit code of a child whose modules cannot be imported
 _POLL_MS: Final = 300
 
 
 class Supervisor:
-    """config: what the child reads, as JSON. sockets: inherited by it, in the order of `config["sockets"]`."""
+    """config: what the child reads, as JSON. sockets: inherited by it, in the order of `config["sockets"]`.
 
-    def __init__(self, config: Mapping[str, Any], sockets: Sequence[socket.socket]) -> None:
+    grace_s: how long the child lets its callers wait once it stops.
+    """
+
+    def __init__(self, config: Mapping[str, Any], sockets: Sequence[socket.socket], *, grace_s: float) -> None:
         self._config = config
+        self._stop_timeout_s = STOP_TIMEOUT_S + grace_s
         self._sockets = sockets
         self._child: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
@@ -97,7 +101,7 @@ class Supervisor:
         assert child.stdin is not None
         child.stdin.close()
         try:
-            child.wait(STOP_TIMEOUT_S)
+            child.wait(self._stop_timeout_s)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

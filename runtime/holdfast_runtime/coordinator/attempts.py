@@ -131,7 +131,8 @@ class Attempts:
             log.info("attempt.failed", extra={"invocation_id": taken.invocation, "code": failed.code, "error": str(failed)})
             end = AttemptFailed(failed.code, str(failed), failed.error_code, failed.retry_after_ms, throttled=failed.throttled)
             return Response([], end)
-        return read_response(taken.invocation, answer.body, version=taken.version, broken=answer.broken)
+        limit = self._shard.environment.settings.max_message_bytes
+        return read_response(taken.invocation, answer.body, version=taken.version, broken=answer.broken, max_message_bytes=limit)
 
     async def _commit(self, invocation: str, token: int, known: int, deployment: str, version: int, response: Response) -> None:
         shard = self._shard

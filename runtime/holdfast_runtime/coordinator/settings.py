@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from holdfast.protocol.frames import MAX_MESSAGE_BYTES
 from holdfast_runtime.engine.registry import DAY_MS, RetryPolicy
 
 
@@ -26,6 +27,7 @@ class Settings:
     # Work
     part_bytes: int = 340_000  # of one log item; an item must stay under the store's 350 KB
     max_attempts_in_flight: int = 1_000  # per process; more wait their turn
+    max_message_bytes: int = MAX_MESSAGE_BYTES  # one message of a handler
     window: int = 64  # messages between shards per transition
     resend_s: float = 1.0  # until a message is acknowledged
     timer_horizon_s: float = 600.0  # timers due within it are kept in memory

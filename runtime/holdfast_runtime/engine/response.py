@@ -9,7 +9,7 @@ from google.protobuf.message import Message as Protobuf
 
 from holdfast.protocol import awaiting, frames, messages
 from holdfast.protocol.errors import ProtocolError
-from holdfast.protocol.frames import Frame
+from holdfast.protocol.frames import MAX_MESSAGE_BYTES, Frame
 from holdfast.protocol.messages import MessageType as M
 from holdfast_runtime.engine import blob_ids
 from holdfast_runtime.engine.events import AttemptEnd, AttemptFailed, Ended, ReceivedFrame, Suspended
@@ -28,7 +28,9 @@ class Response:
     blobs: dict[str, bytes] = field(default_factory=dict)
 
 
-def read_response(invocation: str, body: bytes, *, version: int, broken: str | None = None) -> Response:
+def read_response(
+    invocation: str, body: bytes, *, version: int, broken: str | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> Response:
     """Every frame before the end counts; `broken` says why the body may be incomplete."""
     received: list[ReceivedFrame] = []
     blobs: dict[str, bytes] = {}
@@ -37,6 +39,8 @@ def read_response(invocation: str, body: bytes, *, version: int, broken: str | N
             if frame.type == M.AWAITING_ON:
                 continue
             message = messages.parse(frame.type, frame.body, version=version)
+            if len(frame.body) > max_message_bytes:
+                return Response(received, _too_large(frame, max_message_bytes), blobs)
             end = _end_of(frame, message, version)
             if end is not None:
                 return Response(received, end, blobs)
@@ -47,6 +51,14 @@ def read_response(invocation: str, body: bytes, *, version: int, broken: str | N
     missing = "the response ended without Suspension, Error or End"
     text = f"{missing}: {broken}" if broken else f"{missing}; the handler process may have died or the response was cut"
     return Response(received, AttemptFailed(500, text, "RT0010" if broken else "RT0012"), blobs)
+
+
+def _too_large(frame: Frame, limit: int) -> AttemptFailed:
+    text = (
+        f"message {M(frame.type).name} has {len(frame.body)} bytes, at most {limit} are accepted (message-size-limit); "
+        "keep large values in a store of their own and pass references to them"
+    )
+    return AttemptFailed(413, text, "RT0003")
 
 
 def _end_of(frame: Frame, message: Any, version: int) -> AttemptEnd | None:

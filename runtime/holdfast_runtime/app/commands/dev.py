@@ -9,36 +9,33 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from holdfast_runtime.app.commands.serve import LogFormatOption, LogLevelOption
+from holdfast_runtime.app.config import Configuration
+from holdfast_runtime.app.config_options import with_settings
 from holdfast_runtime.app.errors import CliError
-from holdfast_runtime.app.logging import LogFormat, LogLevel
-from holdfast_runtime.app.options import DEFAULT_ADMIN, DEFAULT_INGRESS, host_and_port
 
 if TYPE_CHECKING:
     import socket
 
+STORE: Final = Path(".holdfast/dev.sqlite")
 SUFFIXES: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 
 
-def dev(
+def _dev(
+    configuration: Configuration,
     modules: Annotated[
         list[str] | None,
         typer.Argument(metavar="[MODULE[:SERVICES]]...", help="Where the services are, such as handlers.orders or app.py:services."),
     ] = None,
-    store: Annotated[Path, typer.Option(envvar="HOLDFAST_STORE", help="File of the embedded store.")] = Path(".holdfast/dev.sqlite"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget everything stored before.")] = False,
-    ingress: Annotated[
-        str, typer.Option(envvar="HOLDFAST_INGRESS", help="HOST:PORT where calls enter; port 0 takes a free one.")
-    ] = DEFAULT_INGRESS,
-    admin: Annotated[str, typer.Option(envvar="HOLDFAST_ADMIN", help="HOST:PORT of the admin API.")] = DEFAULT_ADMIN,
     reload: Annotated[bool, typer.Option("--reload/--no-reload", help="Load the handlers again when their code changes.")] = True,
     watch: Annotated[list[Path] | None, typer.Option(help="A folder to watch for changes, instead of the modules' own.")] = None,
-    log_format: LogFormatOption = LogFormat.HUMAN,
-    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Develop: run everything in one process, with handlers from your modules.
 
     Prints how to call each handler. What was started survives restarts and reloads, because the store is a file.
+
+    Every option from --config on can also be set in a TOML file under its name, and as variable HOLDFAST_<NAME>; `holdfast config`
+    shows what holds.
     """
     specs = modules or []
     from holdfast_runtime.app.loading import folder_of
@@ -49,17 +46,21 @@ def dev(
     for folder in folders:
         if not folder.is_dir():
             raise CliError(f"--watch expects a folder; {folder} is none")
-    sockets = _bound([host_and_port(ingress, "--ingress"), host_and_port(admin, "--admin")])
+    sockets = _bound([configuration["ingress"], configuration["admin"]])
     if fresh:
-        _forget(store)
-    config = {"specs": specs, "store": str(store), "log_format": log_format.value, "log_level": log_level.value}
+        _forget(configuration["store"])
+    file = [str(configuration.file), configuration.file_origin] if configuration.file is not None else None
+    config = {"specs": specs, "settings": configuration.texts(), "file": file}
     if not reload:
         from holdfast_runtime.app import dev_process
 
         dev_process.serve({**config, "supervised": False, "first": True, "sockets": [item.detach() for item in sockets]})
     # The child imports the user's modules from here, as this process would.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
-    sys.exit(Supervisor(config, sockets).run(folders))
+    sys.exit(Supervisor(config, sockets, grace_s=configuration.seconds("shutdown-grace")).run(folders))
+
+
+dev = with_settings(_dev, defaults={"store": STORE})
 
 
 def _bound(addresses: list[tuple[str, int]]) -> list[socket.socket]:

@@ -3,63 +3,47 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from holdfast_runtime.app.logging import LogFormat, LogLevel, configure_logging
-from holdfast_runtime.app.options import DEFAULT_ADMIN, DEFAULT_INGRESS, host_and_port
+from holdfast_runtime.app.config import Configuration
+from holdfast_runtime.app.config_options import with_settings
+from holdfast_runtime.app.logging import LogFormat, LogLevel, configure_logging, log_colour
 
 if TYPE_CHECKING:
     from holdfast_runtime.app.runtime import Runtime
 
-MAX_SHARDS: Final = 256  # storage design §12
-
-LogFormatOption = Annotated[
-    LogFormat, typer.Option("--log-format", envvar="HOLDFAST_LOG_FORMAT", help="How logs are written to standard error.")
-]
-LogLevelOption = Annotated[
-    LogLevel, typer.Option("--log-level", envvar="HOLDFAST_LOG_LEVEL", help="The least important log lines to write.")
-]
+log = logging.getLogger("holdfast.configuration")
 
 
-def serve(
-    store: Annotated[
-        Path, typer.Option(envvar="HOLDFAST_STORE", help="File of the embedded store; created when it does not exist.")
-    ] = Path(".holdfast/store.sqlite"),
-    ingress: Annotated[
-        str, typer.Option(envvar="HOLDFAST_INGRESS", help="HOST:PORT where calls enter; port 0 takes a free one.")
-    ] = DEFAULT_INGRESS,
-    admin: Annotated[
-        str, typer.Option(envvar="HOLDFAST_ADMIN", help="HOST:PORT of the admin API; it has no authentication.")
-    ] = DEFAULT_ADMIN,
-    shards: Annotated[
-        int, typer.Option(min=1, max=MAX_SHARDS, help="Shards of a store that is created now; an existing one keeps its number.")
-    ] = 4,
-    log_format: LogFormatOption = LogFormat.HUMAN,
-    log_level: LogLevelOption = LogLevel.INFO,
-) -> None:
+def _serve(configuration: Configuration) -> None:
     """Run the coordinator. Handlers run elsewhere: on AWS Lambda or any HTTP server; add them with `deployments register`.
 
     Functions are invoked where AWS_ENDPOINT_URL_LAMBDA says, or in the region of the environment. Stop with Ctrl-C or
     SIGTERM: work goes on where it was at the next start.
+
+    Every option can also be set in a TOML file under its name, and as variable HOLDFAST_<NAME>; `holdfast config` shows what holds.
     """
-    configure_logging(log_format, log_level, colour=sys.stderr.isatty())
-    addresses = host_and_port(ingress, "--ingress"), host_and_port(admin, "--admin")
+    start_logging(configuration)
 
     from holdfast_runtime.app import process
-    from holdfast_runtime.app.runtime import RuntimeConfig
-    from holdfast_runtime.surfaces.server import Listener
-
-    listeners = [Listener(host, port) for host, port in addresses]
-    config = RuntimeConfig(store, listeners[0], listeners[1], shards=shards)
+    from holdfast_runtime.app.config_wiring import runtime_config
 
     def announce(runtime: Runtime) -> None:
-        print(ready_line(runtime, store, as_json=log_format is LogFormat.JSON), flush=True)
+        print(ready_line(runtime, configuration["store"], as_json=configuration["log-format"] == LogFormat.JSON), flush=True)
 
-    process.run(config, announce)
+    process.run(runtime_config(configuration), announce)
+
+
+serve = with_settings(_serve)
+
+
+def start_logging(configuration: Configuration, *, first: bool = True) -> None:
+    """Logs as configured; the first line of a process that was not just reloaded says with which file."""
+    configure_logging(LogFormat(configuration["log-format"]), LogLevel(configuration["log-level"]), colour=log_colour())
+    if first and configuration.file is not None:
+        log.info("configuration.read", extra={"file": str(configuration.file), "named_by": configuration.file_origin})
 
 
 def ready_line(runtime: Runtime, store: Path, *, as_json: bool) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast_runtime.coordinator.front import Front, Scan
@@ -17,11 +18,21 @@ from holdfast_runtime.surfaces.introspection.frames import Message
 
 log = logging.getLogger("holdfast.introspection")
 
-TIMEOUT_S: Final = 12.0  # from the statement to its answer; the official CLI gives up after 13
-PROCESSES: Final = 2  # statements at the same time
 MAX_WAITING: Final = 32
 IDLE_S: Final = 120.0
 _MODULE: Final = "holdfast_runtime.surfaces.introspection.worker"
+_SPARE_S: Final = 18.0  # so much later than we kill it for a statement, a process ends by itself
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """timeout_s: from the statement to its answer; the official CLI gives up after 13. processes: statements at the same time.
+    memory_bytes: what the operators of one may hold.
+    """
+
+    timeout_s: float = 12.0
+    processes: int = 2
+    memory_bytes: int = 256 * 1024 * 1024
 
 
 class QueryError(Exception):
@@ -39,10 +50,11 @@ class _Gone(Exception):
 class Engine:
     """One per server. `close` ends its processes."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, limits: QueryLimits | None = None) -> None:
         self._front = front
+        self._limits = limits or QueryLimits()
         self._idle: list[_Process] = []
-        self._slots = asyncio.Semaphore(PROCESSES)
+        self._slots = asyncio.Semaphore(self._limits.processes)
         self._waiting = 0
 
     async def query(self, statement: str, *, json: bool) -> list[bytes]:
@@ -51,11 +63,11 @@ class Engine:
             raise QueryError(429, "Rate limited")
         self._waiting += 1
         try:
-            async with asyncio.timeout(TIMEOUT_S), self._slots:
+            async with asyncio.timeout(self._limits.timeout_s), self._slots:
                 return await self._run(statement, json=json)
         except TimeoutError:
             advice = "make its conditions more selective, with = or IN on ids, services or keys"
-            raise QueryError(500, f"the statement took longer than {TIMEOUT_S:g} s; {advice}") from None
+            raise QueryError(500, f"the statement took longer than {self._limits.timeout_s:g} s; {advice}") from None
         finally:
             self._waiting -= 1
 
@@ -84,7 +96,7 @@ class Engine:
             process.rest.cancel()
             if process.alive:
                 return process
-        return await _Process.start()
+        return await _Process.start(self._limits)
 
     def _give_back(self, process: _Process) -> None:
         process.rest = asyncio.get_running_loop().call_later(IDLE_S, self._retire, process)
@@ -107,10 +119,10 @@ class _Process:
         self.rest: asyncio.TimerHandle = asyncio.get_running_loop().call_later(0, lambda: None)
 
     @classmethod
-    async def start(cls) -> _Process:
+    async def start(cls, limits: QueryLimits) -> _Process:
         pipe = asyncio.subprocess.PIPE
         # Its own session: what interrupts the server from a terminal must not tear down what the server still answers from.
-        command = (sys.executable, "-m", _MODULE)
+        command = (sys.executable, "-m", _MODULE, str(limits.memory_bytes), str(limits.timeout_s + _SPARE_S))
         return cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True))
 
     @property
@@ -143,7 +155,7 @@ class _Process:
         if read["source"] in ("deployments", "services"):
             rows: Any = registry_tables.rows(front.registry, read["source"], read["columns"])
         else:
-            found = await front.scan(Scan(read["source"], read["columns"], read["where"], read["limit"]))
+            found = await front.scan(Scan(**read))
             rows, more = found.rows, found.more
         for start in range(0, len(rows), frames.CHUNK_ROWS):
             await self._send({"rows": rows[start : start + frames.CHUNK_ROWS]})

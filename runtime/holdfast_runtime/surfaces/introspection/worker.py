@@ -24,10 +24,8 @@ from holdfast_runtime.surfaces.introspection.frames import Message
 from holdfast_runtime.surfaces.introspection.pushdown import TableRead, reads_of
 
 MAX_ROWS: Final = 200_000  # of one table in one statement
-POOL_BYTES: Final = 256 * 1024 * 1024  # what operators may hold
-EXTRA_BYTES: Final = 1024 * 1024 * 1024  # of address space, beyond what the process has when it is ready
-DEADLINE_S: Final = 30.0
-KEPT_BYTES: Final = 512 * 1024 * 1024  # a process that once held more than this is not used again
+EXTRA_BYTES: Final = 1024 * 1024 * 1024  # of address space, at least, beyond what the process has when it is ready
+KEPT_BYTES: Final = 512 * 1024 * 1024  # a process that once held more than this, and than twice its limit, is not used again
 
 _READ_ONLY: Final = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -41,25 +39,27 @@ class Refused(Exception):
 
 
 def main() -> None:
+    """Arguments: bytes that operators may hold; seconds after which a statement that nobody has killed ends the process."""
+    pool_bytes, deadline_s = int(sys.argv[1]), float(sys.argv[2])
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get between the messages
-    _limit_memory()
+    _limit_memory(max(EXTRA_BYTES, 4 * pool_bytes))
     while (question := _receive(source)) is not None:
         try:
-            with _deadline():
-                content = answer(question["query"], json=question["json"], source=source, sink=sink)
+            with _deadline(deadline_s):
+                content = answer(question["query"], json=question["json"], pool_bytes=pool_bytes, source=source, sink=sink)
             for start in range(0, len(content), frames.CHUNK_BYTES):
                 _send(sink, {"bytes": content[start : start + frames.CHUNK_BYTES]})
             _send(sink, {"end": True})
         except Refused as refused:
             _send(sink, {"error": [refused.status, str(refused)]})
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > KEPT_BYTES:
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > max(KEPT_BYTES, 2 * pool_bytes):
             return
 
 
-def answer(statement: str, *, json: bool, source: BinaryIO, sink: BinaryIO) -> bytes:
+def answer(statement: str, *, json: bool, pool_bytes: int, source: BinaryIO, sink: BinaryIO) -> bytes:
     """Raises Refused."""
-    context = _context()
+    context = _context(pool_bytes)
     frame = _plan(context, statement)
     reads = reads_of(frame.optimized_logical_plan())
     tables: dict[str, list[Any]] = {}
@@ -76,7 +76,7 @@ def answer(statement: str, *, json: bool, source: BinaryIO, sink: BinaryIO) -> b
     return _execute(frame, json=json)
 
 
-def _context() -> SessionContext:
+def _context(pool_bytes: int) -> SessionContext:
     config = (
         SessionConfig()
         .with_create_default_catalog_and_schema(True)
@@ -84,7 +84,7 @@ def _context() -> SessionContext:
         .with_information_schema(True)
         .with_target_partitions(1)
     )
-    context = SessionContext(config, RuntimeEnvBuilder().with_disk_manager_disabled().with_greedy_memory_pool(POOL_BYTES))
+    context = SessionContext(config, RuntimeEnvBuilder().with_disk_manager_disabled().with_greedy_memory_pool(pool_bytes))
     for name, table in TABLES.items():
         context.from_arrow(arrow.schema(table).empty_table(), name=name)
     return context
@@ -125,7 +125,8 @@ def _rows(read: TableRead, seen: set[tuple[Any, ...]] | None, reads: list[TableR
     names = sorted({*wanted, *(table.identity if seen is not None else ())})
     limit = MAX_ROWS if read.limit is None else min(read.limit, MAX_ROWS)
     where = {name: sorted(values) for name, values in read.where.items()}
-    _send(sink, {"read": {"source": table.source, "columns": names, "where": where, "limit": limit}})
+    bounds = {"since_ms": read.since_ms, "until_ms": read.until_ms, "order": read.order}
+    _send(sink, {"read": {"source": table.source, "columns": names, "where": where, "limit": limit, **bounds}})
     while (part := _receive(source)) is not None and "rows" in part:
         rows = part["rows"]
         if seen is not None:
@@ -133,7 +134,7 @@ def _rows(read: TableRead, seen: set[tuple[Any, ...]] | None, reads: list[TableR
         yield arrow.batch(table, columns, names, rows)
     if part is None:
         raise SystemExit
-    if part["more"] == "bytes" or (part["more"] == "rows" and (read.limit is None or read.limit > MAX_ROWS)):
+    if part["more"] == "bytes" or (part["more"] == "rows" and limit == MAX_ROWS):
         raise _too_much(read, part["more"])
 
 
@@ -158,18 +159,18 @@ def _too_much(read: TableRead, limit: str) -> Refused:
 # ---- Pipes and limits
 
 
-def _limit_memory() -> None:
+def _limit_memory(extra_bytes: int) -> None:
     """Where the system tells how much the process has (Linux); elsewhere only operators are limited."""
     statm = Path("/proc/self/statm")
     if statm.exists():
-        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + EXTRA_BYTES
+        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + extra_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 @contextmanager
-def _deadline() -> Iterator[None]:
+def _deadline(deadline_s: float) -> Iterator[None]:
     """The server kills what takes too long. If the server is gone itself, nobody else would."""
-    timer = threading.Timer(DEADLINE_S, os._exit, (1,))
+    timer = threading.Timer(deadline_s, os._exit, (1,))
     timer.daemon = True
     timer.start()
     try:
