@@ -25,7 +25,9 @@ from holdfast_runtime.surfaces.admin_deployments import deployment_routes
 from holdfast_runtime.surfaces.admin_invocations import invocation_routes
 from holdfast_runtime.surfaces.admin_replies import AdminError, error, json_reply, text
 from holdfast_runtime.surfaces.admin_services import service_routes
+from holdfast_runtime.surfaces.admin_unserved import unserved_routes
 from holdfast_runtime.surfaces.asgi import App, Receive, Scope, Send
+from holdfast_runtime.surfaces.compression import compressed
 
 log = logging.getLogger("holdfast.admin")
 
@@ -54,6 +56,7 @@ def admin_app(front: Front, settings: AdminSettings | None = None, extra: Sequen
         deployment_routes(front),
         service_routes(front),
         invocation_routes(front),
+        unserved_routes(front),
         *extra,
     ]
     routes = [
@@ -76,8 +79,9 @@ class _Endpoint:
     version: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await _answer(self.handlers, self.version, Request(scope, receive))
-        await response(scope, receive, send)
+        request = Request(scope, receive)
+        response = await _answer(self.handlers, self.version, request)
+        await compressed(response, request.headers.get("accept-encoding"))(scope, receive, send)
 
 
 async def _answer(handlers: Mapping[str, Handler], version: int, request: Request) -> Response:
@@ -107,10 +111,8 @@ async def _empty(request: Request, exception: Exception) -> Response:
 
 
 async def _too_old(request: Request) -> Response:
-    return text(
-        400,
-        f"Unsupported Admin API version V1. This server supports versions between V{MIN_API} and V{MAX_API}.",
-    )
+    versions = f"This server supports versions between V{MIN_API} and V{MAX_API}."
+    return compressed(text(400, f"Unsupported Admin API version V1. {versions}"), request.headers.get("accept-encoding"))
 
 
 def _about(settings: AdminSettings) -> Paths:
@@ -132,16 +134,8 @@ def _about(settings: AdminSettings) -> Paths:
     async def cluster_health(request: Request, api: int) -> Response:
         return json_reply({"cluster_name": settings.cluster_name, "metadata_cluster_health": None})
 
-    async def subscriptions(request: Request, api: int) -> Response:
-        return json_reply({"subscriptions": []})
-
-    async def kafka_clusters(request: Request, api: int) -> Response:
-        return json_reply({"clusters": []})
-
     return {
         "/version": {"GET": version},
         "/health": {"GET": health},
         "/cluster-health": {"GET": cluster_health},
-        "/subscriptions": {"GET": subscriptions},
-        "/kafka-clusters": {"GET": kafka_clusters},
     }

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from holdfast.protocol.ids import IdError, InvocationId, parse_deployment_id
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024  # registrations and the like are small
-_VARY: Final = {"vary": "accept-encoding"}
 
 
 class AdminError(Exception):
@@ -24,7 +23,7 @@ class AdminError(Exception):
 
 def json_reply(document: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status, {**_VARY, **(headers or {})}, "application/json")
+    return Response(body, status, headers, "application/json")
 
 
 def error(status: int, message: str, restate_code: str | None = None) -> Response:
@@ -34,7 +33,7 @@ def error(status: int, message: str, restate_code: str | None = None) -> Respons
 
 def text(status: int, message: str) -> Response:
     """For requests refused before a route looked at them."""
-    return Response(message, status, {**_VARY, "content-type": "text/plain; charset=utf-8"})
+    return Response(message, status, {"content-type": "text/plain; charset=utf-8"})
 
 
 def invalid_field(field: str, reason: str) -> AdminError:
@@ -47,6 +46,14 @@ def wrong_shape(reason: str) -> AdminError:
 
 async def json_object(request: Request) -> dict[str, Any]:
     """The body, which must be a JSON object declared as JSON. Raises AdminError."""
+    document = await json_body(request)
+    if not isinstance(document, dict):
+        raise wrong_shape(f"expected an object, found {type(document).__name__}")
+    return document
+
+
+async def json_body(request: Request) -> Any:
+    """The body, which must be JSON and declared so. Raises AdminError."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != "application/json" and not (declared.startswith("application/") and declared.endswith("+json")):
         raise AdminError(text(415, "Expected request with `Content-Type: application/json`"))
@@ -56,12 +63,9 @@ async def json_object(request: Request) -> dict[str, Any]:
         if len(body) > MAX_BODY_BYTES:
             raise AdminError(text(413, "length limit exceeded"))
     try:
-        document = json.loads(bytes(body))
+        return json.loads(bytes(body))
     except (ValueError, RecursionError) as problem:
         raise AdminError(text(400, f"Failed to parse the request body as JSON: {problem}")) from problem
-    if not isinstance(document, dict):
-        raise wrong_shape(f"expected an object, found {type(document).__name__}")
-    return document
 
 
 def invocation_id_of(request: Request) -> InvocationId:

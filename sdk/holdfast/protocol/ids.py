@@ -249,8 +249,17 @@ def deployment_id(ulid: bytes) -> str:
 
 def parse_deployment_id(text: str) -> bytes:
     """The 16 ULID bytes of a deployment id; raises IdError."""
-    expected = "dp_1 and 22 base62 digits"
-    digits = _payload(text, "dp", expected)
+    return _parse_ulid(text, "dp")
+
+
+def parse_subscription_id(text: str) -> bytes:
+    """The 16 ULID bytes of a subscription id; raises IdError."""
+    return _parse_ulid(text, "sub")
+
+
+def _parse_ulid(text: str, prefix: str) -> bytes:
+    expected = f"{prefix}_1 and 22 base62 digits"
+    digits = _payload(text, prefix, expected)
     try:
         return base62_decode(digits, 16)
     except ValueError as error:
