@@ -161,7 +161,8 @@ class _Walk:
             case 1:
                 self._position += 8
             case 2:
-                self._position += self._varint()
+                size = self._varint()  # first, because it moves the position itself
+                self._position += size
             case 5:
                 self._position += 4
             case _:
