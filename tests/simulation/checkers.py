@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType as M
-from holdfast_runtime.engine import model
+from holdfast_runtime.engine import listing, model
 from holdfast_runtime.engine.model import Status
 from holdfast_runtime.engine.operations import decode, decode_all, encode
 from holdfast_runtime.engine.payload import BlobRef
@@ -280,7 +280,7 @@ class Oracle:
             self.demand(self.world.latest_ms() >= life.execute_at, f"I5: {invocation} starts before its time")
         if status is not Status.DONE:
             row = (pages.get(model.live_page(shard, document[model.LISTED])) or {}).get(invocation)
-            self.demand(row is not None and row["s"] == status, f"listing: {invocation} is {status.name}, its row is {row!r}")
+            self.demand(row is not None and row == listing.row_of(document), f"listing: {invocation} is {status.name}, its row is {row!r}")
             self._pending(invocation, document)
         self.world.count(f"status {status.name}")
         service, _, key, kind = document[model.TARGET]

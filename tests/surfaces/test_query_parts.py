@@ -12,17 +12,19 @@ import pytest
 
 from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType
+from holdfast_runtime.coordinator.front import NEWEST, OLDEST
 from holdfast_runtime.surfaces.introspection import arrow, encodings, journal_json, worker
 from holdfast_runtime.surfaces.introspection.catalogue import TABLES
 from holdfast_runtime.surfaces.introspection.pushdown import TableRead, reads_of
 from holdfast_runtime.surfaces.introspection.tables import DOMAINS
 
 ID = "inv_1jFEjVDI9dt168Goudj86SxfhOFIwjlAFz"
+AT_MS = 1_795_291_485_000  # 2026-11-21T20:04:45Z
 LIVE = frozenset(DOMAINS["status"]) - {"completed"}
 
 
 def reads(statement: str) -> list[TableRead]:
-    return reads_of(worker._plan(worker._context(), statement).optimized_logical_plan())
+    return reads_of(worker._plan(worker._context(2**28), statement).optimized_logical_plan())
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,15 @@ def reads(statement: str) -> list[TableRead]:
         ("status IN ('paused', 'running') AND status != 'running'", {"status": {"paused"}}),
         ("target_service_name = 'a' OR target_handler_name = 'b'", {}),
         ("(target_service_name = 'a' AND status = 'paused') OR target_service_name = 'b'", {"target_service_name": {"a", "b"}}),
-        ("target LIKE 'Svc/%'", {}),
+        ("target LIKE 'Svc/%'", {"target_service_name": {"Svc"}}),
+        ("target LIKE 'S%/%'", {}),
+        ("target LIKE 'S_c/%'", {}),
+        ("target NOT LIKE 'Svc/%'", {}),
+        ("target = 'Svc/a'", {"target": {"Svc/a"}, "target_service_name": {"Svc"}}),
+        (
+            "((target = 'A/b' AND target_service_ty = 'service') OR (target LIKE 'A/b/%' AND target_service_ty != 'service'))",
+            {"target_service_name": {"A"}},
+        ),
         ("NOT (status = 'paused')", {"status": frozenset(DOMAINS["status"]) - {"paused"}}),
         ("retry_count > 1", {}),
         ("lower(target_service_name) = 'a'", {}),
@@ -60,13 +70,54 @@ def test_the_durable_record_has_its_own_words_for_statuses() -> None:
     assert read.where == {"raw_status": frozenset({"invoked"})}
 
 
-def test_a_limit_is_pushed_down_where_no_condition_follows() -> None:
-    (read,) = reads("SELECT COUNT(1) FROM (SELECT * FROM sys_invocation inv LIMIT 50000) WHERE status != 'completed'")
-    assert (read.limit, read.where, read.columns) == (50_000, {}, frozenset({"status"}))
-    (read,) = reads("SELECT id FROM sys_invocation WHERE status = 'paused' LIMIT 5")
-    assert read.limit is None
-    (read,) = reads("SELECT id FROM sys_invocation ORDER BY created_at LIMIT 5")
-    assert read.limit is None
+@pytest.mark.parametrize(
+    ("statement", "limit", "order"),
+    [
+        ("SELECT COUNT(1) FROM (SELECT * FROM sys_invocation inv LIMIT 50000) WHERE status != 'completed'", 50_000, None),
+        (f"SELECT id FROM sys_invocation WHERE id = '{ID}' AND status != 'completed' LIMIT 500", 500, None),
+        ("SELECT id FROM sys_invocation WHERE status = 'paused' LIMIT 5 OFFSET 7", 12, None),
+        ("SELECT id FROM sys_invocation WHERE retry_count > 1 LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation WHERE status = 'paused' AND target LIKE 'Svc/%' LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation WHERE status = 'paused' OR target_service_name = 'a' LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation WHERE target_service_name != 'a' LIMIT 5", None, None),
+        ("SELECT id FROM (SELECT id, status FROM sys_invocation LIMIT 9) WHERE status = 'paused' LIMIT 5", 9, None),
+        ("SELECT DISTINCT target FROM sys_invocation LIMIT 5", None, None),
+        ("SELECT target, count(*) FROM sys_invocation GROUP BY target LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation inv WHERE status != 'completed' ORDER BY inv.created_at DESC, inv.id LIMIT 100", 100, NEWEST),
+        ("SELECT id FROM sys_invocation inv ORDER BY inv.created_at ASC, inv.id LIMIT 5", 5, OLDEST),
+        ("SELECT id, created_at AS born FROM sys_invocation ORDER BY created_at LIMIT 5 OFFSET 1", 6, OLDEST),
+        ("SELECT target FROM sys_invocation_status WHERE created_at > now() - interval '1' hour ORDER BY created_at LIMIT 5", 5, OLDEST),
+        ("SELECT id FROM sys_invocation ORDER BY created_at DESC, id DESC LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation ORDER BY created_at DESC, target LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation ORDER BY created_at DESC", None, None),
+        ("SELECT id FROM sys_invocation ORDER BY created_at DESC LIMIT 10001", None, None),
+        ("SELECT id FROM sys_invocation WHERE retry_count > 1 ORDER BY created_at DESC LIMIT 5", None, None),
+        ("SELECT id FROM (SELECT id, completed_at AS created_at FROM sys_invocation) ORDER BY created_at LIMIT 5", None, None),
+        ("SELECT id FROM sys_inbox ORDER BY created_at LIMIT 5", None, None),
+        ("SELECT i.id FROM sys_invocation i JOIN state s ON s.key = i.target_service_key ORDER BY i.created_at LIMIT 5", None, None),
+    ],
+)
+def test_how_many_rows_are_enough(statement: str, limit: int | None, order: str | None) -> None:
+    read = next(read for read in reads(statement) if read.table.name != "state")
+    assert (read.limit, read.order) == (limit, order)
+
+
+@pytest.mark.parametrize(
+    ("condition", "since", "until"),
+    [
+        ("created_at > '2026-11-21T20:04:45Z'", AT_MS + 1, None),
+        ("created_at >= '2026-11-21T20:04:45Z' AND '2026-11-21T20:04:45.001Z' >= created_at", AT_MS, AT_MS + 1),
+        ("created_at BETWEEN '2026-11-21T20:04:45Z' AND '2026-11-21T20:04:45.500Z'", AT_MS, AT_MS + 500),
+        ("created_at < '2026-11-21T20:04:45Z' AND created_at < '2027-11-21T20:04:45Z'", None, AT_MS - 1),
+        ("created_at = '2026-11-21T20:04:45Z'", AT_MS, AT_MS),
+        ("created_at < '2026-11-21T20:04:45Z' OR status = 'paused'", None, None),
+        ("created_at != '2026-11-21T20:04:45Z'", None, None),
+        ("completed_at < '2026-11-21T20:04:45Z'", None, None),
+    ],
+)
+def test_bounds_on_the_time_of_creation_are_pushed_down(condition: str, since: int | None, until: int | None) -> None:
+    (read,) = reads(f"SELECT id FROM sys_invocation WHERE {condition}")
+    assert (read.since_ms, read.until_ms, read.where) == (since, until, {})
 
 
 def test_two_reads_of_a_table_stay_apart_unless_one_needs_it_all() -> None:

@@ -244,8 +244,9 @@ class Coordinator:
         wheres = scans.spread(scan.where, self._node.store.shards)
         for start in range(0, len(wheres), _SCANNED_TOGETHER):
             limit = scan.limit if scan.order is not None else scan.limit - len(rows)
-            asked = [(shard, scans.ask(replace(scan, where=where, limit=limit))) for shard, where in wheres[start : start + _SCANNED_TOGETHER]]
-            replies = await asyncio.gather(*(self._ask_shard(shard, request) for shard, request in asked))
+            some = wheres[start : start + _SCANNED_TOGETHER]
+            asked = (self._ask_shard(shard, scans.ask(replace(scan, where=where, limit=limit))) for shard, where in some)
+            replies = await asyncio.gather(*asked)
             for reply in replies:
                 rows += reply["rows"]
             more = next((reply["more"] for reply in replies if reply["more"]), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from holdfast.protocol.ids import InvocationId
 from holdfast_runtime.engine.registry import Deployment, RegistryView, ServiceRevision
@@ -184,17 +184,27 @@ class InvocationFilter:
     limit: int = 100
 
 
+NEWEST: Final = "newest"
+OLDEST: Final = "oldest"
+
+
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Rows for SQL introspection. source: "invocations", "journal", "inbox", "locks", "state" or "promises"; their columns are in `scans`.
+    """Rows for SQL introspection. source: "invocations", "journal", "events", "inbox", "locks", "state" or "promises"; their columns are in
+    `scans`.
 
     where: column -> the values it may have; a row passes when every column named has one of its values. limit: rows.
+    Of invocations only: since_ms, until_ms: created between them, both included. order: with NEWEST or OLDEST the rows are the `limit` last
+    or first created of each shard (then by id), hence more than `limit` altogether.
     """
 
     source: str
     columns: Sequence[str]
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limit: int = 1_000
+    since_ms: int | None = None
+    until_ms: int | None = None
+    order: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

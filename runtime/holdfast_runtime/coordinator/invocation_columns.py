@@ -1,6 +1,7 @@
 """The columns of an invocation (http-api §4.3), each as a function of what is known of it: its row in the packed index, or its page.
 
-Columns named in PAGED need the page; of an invocation that is done, those in ABSENT_WHEN_DONE do not, because they are empty then.
+Rules: what the row knows is computed a page of rows at a time (OF_ROW), anything else from the invocation's page (OF_PAGE); NEEDS says in
+which statuses a column is not empty, so that a page is read for those alone.
 """
 
 from __future__ import annotations
@@ -12,24 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.protocol import messages
 from holdfast.protocol.awaiting import Combinator
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import model
+from holdfast_runtime.coordinator.listed import RAW, Item, status_of
+from holdfast_runtime.engine import listing, model
 from holdfast_runtime.engine.model import Document, Status
 from holdfast_runtime.engine.payload import Entry, entry_type
 
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
 
-RAW: Final = {
-    Status.SCHEDULED: "scheduled",
-    Status.QUEUED: "inboxed",
-    Status.RUNNING: "invoked",
-    Status.SUSPENDED: "suspended",
-    Status.PAUSED: "paused",
-    Status.DONE: "completed",
-}
 _KINDS: Final = {"service": "service", "exclusive": "virtual_object", "shared": "virtual_object", "run": "workflow"}
 _CODES: Final = {500: "500 Internal"}
 _NO_RETRY: Final = (0, 0, None, None)
+_RAW: Final[Mapping[int, str]] = {int(status): name for status, name in RAW.items()}  # statuses of rows are plain numbers
+_SHOWN: Final[Mapping[int, str]] = {**_RAW, Status.QUEUED: "pending"}
 
 
 class Invocation:
@@ -44,13 +40,14 @@ class Invocation:
         self.document = document
         self.further: list[Document] = []
 
-    @property
-    def done(self) -> bool:
-        return "x" in self.row
+    def read(self, document: Document) -> None:
+        """Its page says more than its row, and may be younger."""
+        self.document = document
+        self.row = listing.row_of(document)
 
     @property
     def status(self) -> Status:
-        return Status.DONE if "x" in self.row else Status(self.row["s"])
+        return Status(status_of(self.row))
 
     @property
     def in_flight(self) -> bool:
@@ -69,58 +66,91 @@ class Invocation:
             yield from sorted(page.items())
 
 
-def index_row(document: Document) -> Document:
-    """What the packed index would say of it."""
-    row = {"t": document[model.TARGET], "c": document[model.CREATED_AT]}
-    if document[model.STATUS] != Status.DONE:
-        return row | {"s": document[model.STATUS]}
-    failed = document[model.RESULT][0] == "f"
-    return row | {"e": document[model.COMPLETED_AT], "f": int(failed), "x": document[model.EXPIRES_AT]}
+# ---- Of rows
 
 
-# ---- Of the index
+def _in_target(position: int) -> Callable[[Shard, Sequence[Item]], list[Any]]:
+    return lambda _, items: [row["t"][position] for _, row in items]
 
 
-def _target(found: Invocation) -> str:
-    service, handler, key, _ = found.row["t"]
-    return f"{service}/{handler}" if key is None else f"{service}/{key}/{handler}"
+def _targets(_shard: Shard, items: Sequence[Item]) -> list[Any]:
+    found = []
+    for _, row in items:
+        service, handler, key, _kind = row["t"]
+        found.append(f"{service}/{handler}" if key is None else f"{service}/{key}/{handler}")
+    return found
 
 
-def _status(found: Invocation) -> str:
-    status = found.status
-    if status is Status.RUNNING:
-        return "running" if found.in_flight else "backing-off" if found.retry[2] is not None else "ready"
-    return "pending" if status is Status.QUEUED else RAW[status]
+def _statuses(shard: Shard, items: Sequence[Item]) -> list[Any]:
+    found = []
+    for invocation, row in items:
+        status = status_of(row)
+        if status != Status.RUNNING:
+            found.append(_SHOWN[status])
+        elif shard.attempts.in_flight(invocation):
+            found.append("running")
+        else:
+            found.append("ready" if _state(row)[3] is None else "backing-off")
+    return found
 
 
-def _result(found: Invocation) -> str | None:
-    return ("failure" if found.row["f"] else "success") if found.done else None
+def _state(row: Document) -> Sequence[Any]:
+    """[status, modified ms, pinned deployment, retry due ms] of a live row; of an older version's only the status is known."""
+    state = row["s"]
+    return state if isinstance(state, list) else (state, None, None, None)
 
 
-def _type(found: Invocation) -> str:
-    service, _, _, kind = found.row["t"]
-    if kind == "shared":  # a shared handler may also be one of a workflow
-        revision = found.shard.environment.registry().services.get(service)
-        if revision is not None and any(handler.kind.value == "run" for handler in revision.handlers.values()):
-            return "workflow"
-    return _KINDS[kind]
+def _types(shard: Shard, items: Sequence[Item]) -> list[Any]:
+    services = shard.environment.registry().services
+    workflows = {name for name, revision in services.items() if any(handler.kind.value == "run" for handler in revision.handlers.values())}
+    # a shared handler may also be one of a workflow
+    return ["workflow" if row["t"][3] == "shared" and row["t"][0] in workflows else _KINDS[row["t"][3]] for _, row in items]
 
 
-_OF_INDEX: Final[Mapping[str, Callable[[Invocation], Any]]] = {
-    "id": lambda found: found.id,
-    "partition_key": lambda found: model.partition_key_of(found.id),
-    "target": _target,
-    "target_service_name": lambda found: found.row["t"][0],
-    "target_handler_name": lambda found: found.row["t"][1],
-    "target_service_key": lambda found: found.row["t"][2],
-    "target_service_ty": _type,
-    "kind": lambda found: found.row["t"][3],
-    "created_at": lambda found: found.row["c"],
-    "raw_status": lambda found: RAW[found.status],
-    "in_flight": lambda found: found.in_flight,
-    "completed_at": lambda found: found.row.get("e"),
-    "completion_result": _result,
+def _results(_: Shard, items: Sequence[Item]) -> list[Any]:
+    return [("failure" if row["f"] else "success") if "x" in row else None for _, row in items]
+
+
+def _modified_at(_: Shard, items: Sequence[Item]) -> list[Any]:
+    return [row["e"] if "x" in row else _state(row)[1] for _, row in items]
+
+
+def _inboxed_at(_: Shard, items: Sequence[Item]) -> list[Any]:
+    return [_state(row)[1] if status_of(row) == Status.QUEUED else None for _, row in items]
+
+
+def _pinned(_: Shard, items: Sequence[Item]) -> list[Any]:
+    return [row.get("d") if "x" in row else _state(row)[2] for _, row in items]
+
+
+def _next_retry_at(shard: Shard, items: Sequence[Item]) -> list[Any]:
+    return [
+        _state(row)[3] if status_of(row) == Status.RUNNING and not shard.attempts.in_flight(invocation) else None
+        for invocation, row in items
+    ]
+
+
+OF_ROW: Final[Mapping[str, Callable[[Shard, Sequence[Item]], list[Any]]]] = {
+    "id": lambda _, items: [invocation for invocation, _ in items],
+    "partition_key": lambda _, items: [model.partition_key_of(invocation) for invocation, _ in items],
+    "target": _targets,
+    "target_service_name": _in_target(0),
+    "target_handler_name": _in_target(1),
+    "target_service_key": _in_target(2),
+    "kind": _in_target(3),
+    "target_service_ty": _types,
+    "created_at": lambda _, items: [row["c"] for _, row in items],
+    "status": _statuses,
+    "raw_status": lambda _, items: [_RAW[status_of(row)] for _, row in items],
+    "in_flight": lambda shard, items: [shard.attempts.in_flight(invocation) for invocation, _ in items],
+    "completed_at": lambda _, items: [row.get("e") for _, row in items],
+    "completion_result": _results,
+    "modified_at": _modified_at,
+    "inboxed_at": _inboxed_at,
+    "pinned_deployment_id": _pinned,
+    "next_retry_at": _next_retry_at,
 }
+_NOT_IN_OLD_ROWS: Final = frozenset({"status", "modified_at", "inboxed_at", "pinned_deployment_id", "next_retry_at"})
 
 
 # ---- Of the page
@@ -130,8 +160,11 @@ def _field(name: str) -> Callable[[Invocation], Any]:
     return lambda found: (found.document or {}).get(name)
 
 
-def _modified_at(found: Invocation) -> int | None:
-    return found.row["e"] if found.done else (found.document or {}).get(model.MODIFIED_AT)
+def _invoked_by(found: Invocation) -> str:
+    document = found.document or {}
+    if document.get(model.SOURCE):
+        return "service"
+    return "restart_as_new" if document.get(model.RESTARTED_FROM) else "ingress"
 
 
 def _caller(position: int) -> Callable[[Invocation], Any]:
@@ -157,10 +190,6 @@ def _failure(found: Invocation) -> str | None:
 
 def _commands(found: Invocation) -> int:
     return sum(messages.is_command(entry_type(entry)) for _, entry in found.entries())
-
-
-def _inboxed_at(found: Invocation) -> int | None:
-    return (found.document or {}).get(model.MODIFIED_AT) if found.status is Status.QUEUED else None
 
 
 def _scheduled_at(found: Invocation) -> int | None:
@@ -213,10 +242,6 @@ def _last_start_at(found: Invocation) -> int | None:
     return due if due is not None else (found.document or {}).get(model.MODIFIED_AT)
 
 
-def _next_retry_at(found: Invocation) -> int | None:
-    return found.retry[2] if found.status is Status.RUNNING and not found.in_flight else None
-
-
 def _last_deployment(found: Invocation) -> str | None:
     if found.status is Status.RUNNING and found.in_flight:
         pinned: str | None = (found.document or {}).get(model.DEPLOYMENT)
@@ -257,7 +282,6 @@ def command_name(type_: int) -> str:
 _OF_ATTEMPTS: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "retry_count": _retry_count,
     "last_start_at": _last_start_at,
-    "next_retry_at": _next_retry_at,
     "last_attempt_deployment_id": _last_deployment,
     "last_attempt_server": _last_server,
     "last_failure": _last_failure,
@@ -265,19 +289,19 @@ _OF_ATTEMPTS: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "last_failure_related_command_index": lambda found: _reason(found, 3),
     "last_failure_related_command_name": lambda found: _reason(found, 4),
     "last_failure_related_command_type": _last_command,
+}
+_OF_WAITING: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "suspended_waiting_for_completions": _waiting(1),
     "suspended_waiting_for_signals": _waiting(2),
     "suspended_waiting_future_json": _future,
-    "inboxed_at": _inboxed_at,
-    "modified_at": _modified_at,
 }
 _OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "idempotency_key": _field(model.IDEMPOTENCY_KEY),
-    "invoked_by": lambda found: "service" if (found.document or {}).get(model.SOURCE) else "ingress",
+    "invoked_by": _invoked_by,
     "invoked_by_id": _caller(0),
     "invoked_by_service_name": _caller(1),
     "invoked_by_target": _caller_target,
-    "pinned_deployment_id": _field(model.DEPLOYMENT),
+    "restarted_from": _field(model.RESTARTED_FROM),
     "pinned_service_protocol_version": _field(model.VERSION),
     "journal_size": _field(model.LENGTH),
     "journal_commands_size": _commands,
@@ -289,33 +313,30 @@ _OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "completion_failure": _failure,
 }
 
-INDEXED: Final = frozenset(_OF_INDEX)
-ABSENT_WHEN_DONE: Final = frozenset(_OF_ATTEMPTS)
-PAGED: Final = ABSENT_WHEN_DONE | frozenset(_OF_PAGE)
-FUNCTIONS: Final[Mapping[str, Callable[[Invocation], Any]]] = {**_OF_INDEX, "status": _status, **_OF_ATTEMPTS, **_OF_PAGE}
-_SHOWN: Final = {RAW[status]: {RAW[status]} for status in Status} | {"inboxed": {"pending"}, "invoked": {"running", "backing-off", "ready"}}
+OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {**_OF_ATTEMPTS, **_OF_WAITING, **_OF_PAGE}
+NEEDS: Final[Mapping[str, frozenset[Status]]] = {
+    **dict.fromkeys(_OF_ATTEMPTS, frozenset({Status.RUNNING, Status.PAUSED})),
+    **dict.fromkeys(_OF_WAITING, frozenset({Status.SUSPENDED})),
+    **dict.fromkeys(_OF_PAGE, frozenset(Status)),
+    "completion_failure": frozenset({Status.DONE}),
+}
 
 
-def value(found: Invocation, column: str) -> Any:
-    return FUNCTIONS[column](found)
+def values(shard: Shard, column: str, invocations: Sequence[Invocation]) -> list[Any]:
+    """The column of each; what `page_needed` says of it must have been read."""
+    of_row = OF_ROW.get(column)
+    if of_row is not None:
+        return of_row(shard, [(found.id, found.row) for found in invocations])
+    return list(map(OF_PAGE[column], invocations))
 
 
-def may_have_status(found: Invocation, where: Mapping[str, Collection[str]]) -> bool:
-    """Judged by the index alone; what is running may be one of three."""
-    return "status" not in where or not _SHOWN[RAW[found.status]].isdisjoint(where["status"])
+def page_needed(columns: Collection[str]) -> Callable[[Document], bool]:
+    """Which rows do not tell all these columns."""
+    statuses = frozenset[Status]().union(*(NEEDS[name] for name in columns if name in NEEDS))
+    incomplete = not _NOT_IN_OLD_ROWS.isdisjoint(columns)
+    return lambda row: status_of(row) in statuses or (incomplete and is_old(row))
 
 
-def page_needed(columns: Collection[str]) -> Callable[[Invocation], bool]:
-    """Which invocations' pages these columns need."""
-    of_live = not PAGED.isdisjoint(columns)
-    of_done = not (PAGED - ABSENT_WHEN_DONE).isdisjoint(columns)
-    status = "status" in columns
-
-    def needed(found: Invocation) -> bool:
-        if found.document is not None:
-            return False
-        if found.done:
-            return of_done
-        return of_live or (status and found.status is Status.RUNNING and not found.in_flight)
-
-    return needed
+def is_old(row: Document) -> bool:
+    """Written by a version whose rows told less."""
+    return "d" not in row if "x" in row else not isinstance(row["s"], list)

@@ -1,23 +1,27 @@
 """Rows for SQL introspection: one shard's part of one table, as data.
 
-Rules: what the packed indexes know is read from them alone; an invocation's own pages are read only for rows that pass every filter the
-index can judge, and never enter the shard's memory; the loop gets a turn after every page; what a scan holds is bounded in rows and
-bytes, and says so when there is more. Columns have the names of http-api §4.3; `raw_status` is the status as the engine has it, and the
-sources `journal`, `state` and `promises` give stored bytes, which the reader decodes.
+Rules: what the packed indexes know is read from them alone (`listed`); an invocation's own pages are read only for rows that pass every
+filter the index can judge, of an ordered scan only for the rows that come first, and never enter the shard's memory; the loop gets a turn
+after every page; what a scan holds is bounded in rows and bytes, and says so when there is more. Columns have the names of http-api §4.3;
+`raw_status` is the status as the engine has it, and the sources `journal`, `state` and `promises` give stored bytes, which the reader
+decodes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.protocol import ids, messages
 from holdfast.protocol.messages import MessageType
 from holdfast_runtime.coordinator import invocation_columns as columns_of
+from holdfast_runtime.coordinator import listed
+from holdfast_runtime.coordinator.front import Scan
 from holdfast_runtime.coordinator.invocation_columns import Invocation
-from holdfast_runtime.coordinator.pages import document_of
-from holdfast_runtime.engine import journal, key_state, model
+from holdfast_runtime.coordinator.listed import PAGES, peek
+from holdfast_runtime.engine import journal, key_state, listing, model
 from holdfast_runtime.engine.accept import is_over
 from holdfast_runtime.engine.commands import promise
 from holdfast_runtime.engine.commands.promise import LISTENING
@@ -29,15 +33,14 @@ from holdfast_runtime.engine.registry import retention_of
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
 
-Row = list[Any]
+Row = Sequence[Any]
 Where = Mapping[str, Sequence[str]]  # column -> the values it may have
 Reply = dict[str, Any]
 
-INDEX_PAGES: Final = 8  # read together; each has up to 256 rows
-PAGES: Final = 128  # invocations' pages read together
 MAX_BYTES: Final = 32 * 1024 * 1024  # of journal entries, state or promises in one answer
 _CALLS: Final = frozenset({MessageType.CALL_COMMAND, MessageType.ONE_WAY_CALL_COMMAND})
 ROWS, BYTES = "rows", "bytes"  # why an answer is not all there is
+_FIELDS: Final = [field.name for field in dataclasses.fields(Scan)]
 
 
 class _Full(Exception):
@@ -61,6 +64,12 @@ class _Found:
             raise _Full(ROWS)
         self.rows.append(row)
 
+    def add_all(self, rows: list[Row]) -> None:
+        room = self._limit - len(self.rows)
+        self.rows += rows[:room]
+        if len(rows) > room:
+            raise _Full(ROWS)
+
     def weigh(self, size: int) -> None:
         """Before content is read: may it be?"""
         self._bytes += size
@@ -68,17 +77,26 @@ class _Found:
             raise _Full(BYTES)
 
 
-async def scan(shard: Shard, source: str, columns: Sequence[str], where: Where, limit: int) -> Reply:
-    """{"rows": one list per row in the order of `columns`, "more": None | "rows" | "bytes"}: why it is not all, if it is not."""
-    found = _Found(limit)
+async def scan(shard: Shard, wanted: Scan) -> Reply:
+    """{"rows": one list per row in the order of the columns, "more": None | "rows" | "bytes"}: why it is not all, if it is not."""
+    found = _Found(wanted.limit)
     more = None
     try:
-        await _SOURCES[source](shard, columns, where, found)
+        await _SOURCES[wanted.source](shard, wanted, found)
     except _Full as full:
         more = full.limit
     await shard.until_durable(shard.barrier())
     shard.check_lease()
     return {"rows": found.rows, "more": more}
+
+
+def ask(wanted: Scan) -> dict[str, Any]:
+    """The request to the owner of a shard."""
+    return {"ask": "scan", **{name: getattr(wanted, name) for name in _FIELDS}}
+
+
+def parse(request: Mapping[str, Any]) -> Scan:
+    return Scan(**{name: request[name] for name in _FIELDS})
 
 
 def spread(where: Where, shards: int) -> list[tuple[int, dict[str, list[str]]]]:
@@ -97,91 +115,74 @@ def spread(where: Where, shards: int) -> list[tuple[int, dict[str, list[str]]]]:
 # ---- Reading
 
 
-async def peek(shard: Shard, page_ids: Iterable[str]) -> dict[str, Document | None]:
-    """Documents as they stand, without bringing them into memory: a scan must not drive out what is in use.
-
-    A page that is not in memory is clean, so the store has it as it is.
-    """
-    wanted = list(page_ids)
-    missing = [page_id for page_id in wanted if page_id not in shard.pages]
-    read: dict[str, Document | None] = {}
-    for start in range(0, len(missing), PAGES):
-        chunk = missing[start : start + PAGES]
-        stored = await shard.insist(lambda chunk=chunk: shard.environment.store.pages.get(chunk))  # type: ignore[misc]
-        for page_id, page in stored.items():
-            read[page_id] = await document_of(page, lambda blob_id: _blob(shard, blob_id))
-        await asyncio.sleep(0)
-    shard.check()
-    return {page_id: shard.pages[page_id].document if page_id in shard.pages else read.get(page_id) for page_id in wanted}
-
-
-async def _blob(shard: Shard, blob_id: str) -> bytes:
-    content: bytes = await shard.insist(lambda: shard.environment.store.blobs.get(blob_id))
-    return content
-
-
 async def _bytes_of(shard: Shard, stored: Any) -> bytes:
     """Content of a payload or a journal entry."""
     chunks = [stored] if isinstance(stored, BlobRef) else stored if isinstance(stored, list) else []
-    contents = {chunk.id: await _blob(shard, chunk.id) for chunk in chunks if isinstance(chunk, BlobRef)}
+    contents = {chunk.id: await listed.blob(shard, chunk.id) for chunk in chunks if isinstance(chunk, BlobRef)}
     return materialize(stored, contents)
 
 
-async def _index_pages(shard: Shard, page_ids: list[str]) -> AsyncIterator[Document]:
-    for start in range(0, len(page_ids), INDEX_PAGES):
-        documents = await peek(shard, page_ids[start : start + INDEX_PAGES])
-        for document in documents.values():
-            if document:
-                yield document
-            await asyncio.sleep(0)  # a page is some milliseconds of work
+# ---- Invocations
+
+_Needed = Callable[[Document], bool]
+_Conditions = Mapping[str, frozenset[str]]
 
 
-async def _listed(shard: Shard) -> AsyncIterator[list[Invocation]]:
-    """Every invocation, page by page. One that ends meanwhile may come twice, live and finished, and is never left out."""
-    now = shard.environment.clock.now_ms()
-    index = shard.pages[model.listing_index(shard.number)]
-    live = [model.live_page(shard.number, number) for number in (index.document or {}).get("p", {})]
-    async for document in _index_pages(shard, live):
-        yield [Invocation(shard, invocation, row) for invocation, row in document.items()]
-    finished: list[str] = []
-    for bucket, (last, _) in (index.document or {}).get("a", {}).items():  # read only now: what ended meanwhile is in it
-        finished += [model.finished_page(shard.number, bucket, number) for number in range(last + 1)]
-    async for document in _index_pages(shard, finished):
-        yield [Invocation(shard, invocation, row) for invocation, row in document.items() if row["x"] > now]
+async def _invocations(shard: Shard, wanted: Scan, needed: _Needed) -> AsyncIterator[list[Invocation]]:
+    """Those that pass all conditions, in batches; with their own page where `needed` says so."""
+    async for batch in _passing(shard, wanted):
+        yield await _with_pages(shard, batch, needed)
 
 
-async def _invocations(shard: Shard, where: Where, needed: Callable[[Invocation], bool]) -> AsyncIterator[list[Invocation]]:
-    """Those that pass `where`, in batches; with their own page when `needed` says so."""
-    if "id" in where:
-        async for batch in _named(shard, where["id"]):
-            yield [found for found in batch if _passes(found, where)]
+async def _passing(shard: Shard, wanted: Scan, worth: listed.Worth = lambda *_: True) -> AsyncIterator[list[Invocation]]:
+    if "id" in wanted.where:
+        of_named = {name: frozenset(allowed) for name, allowed in wanted.where.items() if name != "id"}
+        async for batch in _named(shard, wanted):
+            yield _sifted(shard, batch, of_named)
         return
-    first = {name: allowed for name, allowed in where.items() if name in columns_of.INDEXED}
-    seen: set[str] = set()
-    async for batch in _listed(shard):
-        batch = [found for found in batch if _passes(found, first) and columns_of.may_have_status(found, where)]
-        batch = await _with_pages(shard, batch, needed)
-        batch = [found for found in batch if found.id not in seen and _passes(found, where)]
-        seen.update(found.id for found in batch)
-        yield batch
+    conditions = _conditions(wanted)
+    async for items in listed.rows(shard, wanted, worth):
+        yield await _judged(shard, items, conditions)
 
 
-async def _named(shard: Shard, ids: Sequence[str]) -> AsyncIterator[list[Invocation]]:
+def _conditions(wanted: Scan) -> _Conditions:
+    """Those that `listed.rows` has not judged."""
+    judged = listed.judged(wanted.where)
+    return {name: frozenset(allowed) for name, allowed in wanted.where.items() if name not in judged}
+
+
+async def _judged(shard: Shard, items: list[listed.Item], conditions: _Conditions) -> list[Invocation]:
+    """Conditions on what stands in the rows go before those that need pages."""
+    needed = columns_of.page_needed(conditions)
+    batch = await _with_pages(shard, [Invocation(shard, *item) for item in items], columns_of.is_old)
+    batch = _sifted(shard, batch, {name: allowed for name, allowed in conditions.items() if name in columns_of.OF_ROW})
+    return _sifted(shard, await _with_pages(shard, batch, needed), conditions)
+
+
+def _sifted(shard: Shard, batch: list[Invocation], conditions: _Conditions) -> list[Invocation]:
+    for name, allowed in conditions.items():
+        batch = [found for found, value in zip(batch, columns_of.values(shard, name, batch), strict=True) if value in allowed]
+    return batch
+
+
+async def _named(shard: Shard, wanted: Scan) -> AsyncIterator[list[Invocation]]:
     now = shard.environment.clock.now_ms()
-    for start in range(0, len(ids), PAGES):
-        chunk = ids[start : start + PAGES]
+    since, until = wanted.since_ms or 0, wanted.until_ms if wanted.until_ms is not None else listed.EVER_MS
+    named = wanted.where["id"]
+    for start in range(0, len(named), PAGES):
+        chunk = named[start : start + PAGES]
         documents = await peek(shard, [model.invocation_page(invocation) for invocation in chunk])
         batch = []
         for invocation in chunk:
             document = documents[model.invocation_page(invocation)]
-            if document is not None and not is_over(document, now):
-                batch.append(Invocation(shard, invocation, columns_of.index_row(document), document))
+            if document is not None and not is_over(document, now) and since <= document[model.CREATED_AT] <= until:
+                batch.append(Invocation(shard, invocation, listing.row_of(document), document))
         yield batch
 
 
-async def _with_pages(shard: Shard, batch: list[Invocation], needed: Callable[[Invocation], bool]) -> list[Invocation]:
+async def _with_pages(shard: Shard, batch: list[Invocation], needed: _Needed) -> list[Invocation]:
     """Without those whose page is gone: they ended and left nothing while we were looking."""
-    wanted = {model.invocation_page(found.id): found for found in batch if needed(found)}
+    wanted = {model.invocation_page(found.id): found for found in batch if found.document is None and needed(found.row)}
     if not wanted:
         return batch
     documents = await peek(shard, wanted)
@@ -190,28 +191,55 @@ async def _with_pages(shard: Shard, batch: list[Invocation], needed: Callable[[I
         document = documents[page_id]
         if document is None:
             gone.add(found.id)
-            continue
-        found.document = document
-        found.row = columns_of.index_row(document)
+        else:
+            found.read(document)
     return [found for found in batch if found.id not in gone]
 
 
-def _passes(found: Invocation, where: Where) -> bool:
-    return all(columns_of.value(found, name) in allowed for name, allowed in where.items())
-
-
-# ---- Sources
-
-
-async def _scan_invocations(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
-    needed = columns_of.page_needed({*columns, *where})
-    functions = [columns_of.FUNCTIONS[name] for name in columns]
-    async for batch in _invocations(shard, where, needed):
-        if "journal_commands_size" in columns:
-            await _with_journals(shard, batch)
-        for invocation in batch:
-            found.add([function(invocation) for function in functions])
+async def _scan_invocations(shard: Shard, wanted: Scan, found: _Found) -> None:
+    needed = columns_of.page_needed(wanted.columns)
+    if wanted.order is not None:
+        best = listed.Best(wanted)
+        async for batch in _passing(shard, wanted, best.worth):
+            for invocation in batch:
+                best.add(invocation.row["c"], invocation.id, invocation)
+        found.add_all(await _columns(shard, wanted, await _with_pages(shard, best.items(), needed)))
+    elif "id" in wanted.where:
+        async for batch in _invocations(shard, wanted, needed):
+            found.add_all(await _columns(shard, wanted, batch))
+    else:
+        conditions = _conditions(wanted)
+        async for items in listed.rows(shard, wanted):
+            lines = _quick_lines(shard, items, conditions, wanted.columns, needed)
+            if lines is None:
+                batch = await _with_pages(shard, await _judged(shard, items, conditions), needed)
+                lines = await _columns(shard, wanted, batch)
+            found.add_all(lines)
     found.rows.reverse()  # what is over first: of the rows of a key the official CLI shows the last one as the holder of its lock
+
+
+def _quick_lines(
+    shard: Shard, items: list[listed.Item], conditions: _Conditions, columns: Sequence[str], needed: _Needed
+) -> list[Row] | None:
+    """All of it from the rows, a column of a page at a time; None when some of it does not stand there."""
+    if not all(name in columns_of.OF_ROW for name in conditions) or any(columns_of.is_old(row) for _, row in items):
+        return None
+    for name, allowed in conditions.items():
+        items = [item for item, value in zip(items, columns_of.OF_ROW[name](shard, items), strict=True) if value in allowed]
+    if not all(name in columns_of.OF_ROW for name in columns) and any(needed(row) for _, row in items):
+        return None
+    none = [None] * len(items)
+    return _lines([columns_of.OF_ROW[name](shard, items) if name in columns_of.OF_ROW else none for name in columns], len(items))
+
+
+async def _columns(shard: Shard, wanted: Scan, batch: list[Invocation]) -> list[Row]:
+    if "journal_commands_size" in wanted.columns:
+        await _with_journals(shard, batch)
+    return _lines([columns_of.values(shard, name, batch) for name in wanted.columns], len(batch))
+
+
+def _lines(columns: list[list[Any]], count: int) -> list[Row]:
+    return list(zip(*columns, strict=True)) if columns else [()] * count
 
 
 async def _with_journals(shard: Shard, batch: list[Invocation]) -> None:
@@ -222,15 +250,15 @@ async def _with_journals(shard: Shard, batch: list[Invocation]) -> None:
             invocation.further = [document or {} for document in (await peek(shard, page_ids)).values()]
 
 
-async def _scan_journal(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+async def _scan_journal(shard: Shard, wanted: Scan, found: _Found) -> None:
     """Columns: id, partition_key, index, type (number of the frame), raw (its body), raw_length, appended_at where it is known, and
     call: of Call and OneWayCall [invocation, service type, handler kind, completion retention ms, journal retention ms]."""
-    async for batch in _invocations(shard, where, lambda _: True):
+    async for batch in _invocations(shard, wanted, lambda _: True):
         for invocation in batch:
             await _with_journals(shard, [invocation])
             entries = dict(invocation.entries())
             for index in entries:
-                found.add([await _journal_column(shard, invocation, entries, index, name, found) for name in columns])
+                found.add([await _journal_column(shard, invocation, entries, index, name, found) for name in wanted.columns])
             await asyncio.sleep(0)
 
 
@@ -271,14 +299,14 @@ async def _call(shard: Shard, entry: Entry, following: Entry | None) -> list[Any
     return [child_of(following), type_, handler.kind.value, *retention_of(handler, key)]
 
 
-async def _scan_inbox(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+async def _scan_inbox(shard: Shard, wanted: Scan, found: _Found) -> None:
     """Columns: service_name, service_key, id, sequence_number, created_at."""
     places: dict[tuple[str, str], dict[str, int]] = {}
-    wanted = {**_of_key(where), "raw_status": ["inboxed"]}
-    async for batch in _invocations(shard, wanted, lambda _: False):
+    waiting = Scan("invocations", [], {**_of_key(wanted.where), "raw_status": ["inboxed"]})
+    async for batch in _passing(shard, waiting):
         for invocation in batch:
             service, _, key, _ = invocation.row["t"]
-            if "sequence_number" in columns and (service, key) not in places:
+            if "sequence_number" in wanted.columns and (service, key) not in places:
                 places[service, key] = await _places(shard, service, key)
             values = {
                 "service_name": service,
@@ -287,7 +315,7 @@ async def _scan_inbox(shard: Shard, columns: Sequence[str], where: Where, found:
                 "sequence_number": places.get((service, key), {}).get(invocation.id),
                 "created_at": invocation.row["c"],
             }
-            found.add([values[name] for name in columns])
+            found.add([values[name] for name in wanted.columns])
 
 
 async def _places(shard: Shard, service: str, key: str) -> dict[str, int]:
@@ -302,14 +330,14 @@ async def _places(shard: Shard, service: str, key: str) -> dict[str, int]:
     return {entry: number for number, entry in waiting.items() if isinstance(entry, str)}
 
 
-async def _scan_locks(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+async def _scan_locks(shard: Shard, wanted: Scan, found: _Found) -> None:
     """Columns: service_name, service_key, invocation_id. Whatever exclusive invocation has started and not ended holds its key."""
-    wanted = {**_of_key(where), "raw_status": ["invoked", "suspended", "paused"], "kind": ["exclusive"]}
-    async for batch in _invocations(shard, wanted, lambda _: False):
+    holding = {**_of_key(wanted.where), "raw_status": ["invoked", "suspended", "paused"], "kind": ["exclusive"]}
+    async for batch in _passing(shard, Scan("invocations", [], holding)):
         for invocation in batch:
             service, _, key, _ = invocation.row["t"]
             values = {"service_name": service, "service_key": key, "invocation_id": invocation.id}
-            found.add([values[name] for name in columns])
+            found.add([values[name] for name in wanted.columns])
 
 
 def _of_key(where: Where) -> dict[str, Sequence[str]]:
@@ -317,39 +345,41 @@ def _of_key(where: Where) -> dict[str, Sequence[str]]:
     return {names[name]: allowed for name, allowed in where.items()}
 
 
-async def _scan_state(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+async def _scan_state(shard: Shard, wanted: Scan, found: _Found) -> None:
     """Columns: service_name, service_key, key, value, value_length."""
-    async for service, key, document in _keys(shard, where):
+    async for service, key, document in _keys(shard, wanted.where):
         sizes = {name: size_of(value) for name, value in document[model.STATE].items()} | document[model.SPILLED]
-        names = [name for name in sorted(sizes) if "key" not in where or name in where["key"]]
-        spilled = [model.state_page(service, key, name) for name in names if name in document[model.SPILLED]] if "value" in columns else []
+        names = [name for name in sorted(sizes) if "key" not in wanted.where or name in wanted.where["key"]]
+        spilled = (
+            [model.state_page(service, key, name) for name in names if name in document[model.SPILLED]] if "value" in wanted.columns else []
+        )
         pages = await peek(shard, spilled)
         for name in names:
             value = document[model.STATE].get(name)
-            if value is None and "value" in columns:
+            if value is None and "value" in wanted.columns:
                 value = (pages.get(model.state_page(service, key, name)) or {}).get(key_state.VALUE)
                 if value is None:
                     continue  # cleared while we were looking
-            if "value" in columns:
+            if "value" in wanted.columns:
                 found.weigh(size_of(value))
                 value = await _bytes_of(shard, value)
             values = {"service_name": service, "service_key": key, "key": name, "value": value, "value_length": sizes[name]}
-            found.add([values[column] for column in columns])
+            found.add([values[column] for column in wanted.columns])
 
 
-async def _scan_promises(shard: Shard, columns: Sequence[str], where: Where, found: _Found) -> None:
+async def _scan_promises(shard: Shard, wanted: Scan, found: _Found) -> None:
     """Columns: service_name, service_key, key, completed, completion_success_value, completion_failure."""
-    async for service, key, document in _keys(shard, where):
+    async for service, key, document in _keys(shard, wanted.where):
         names = sorted(name for name in [*document[model.PROMISES], *document[model.PROMISES_SPILLED]])
         pages = await peek(shard, [model.promise_page(service, key, name) for name in document[model.PROMISES_SPILLED]])
         for name in names:
             result = document[model.PROMISES].get(name)
             if result is None:
                 result = (pages.get(model.promise_page(service, key, name)) or {}).get(promise.VALUE)
-            if result is None or ("key" in where and name not in where["key"]):
+            if result is None or ("key" in wanted.where and name not in wanted.where["key"]):
                 continue
             value = None
-            if result[0] == "v" and "completion_success_value" in columns:
+            if result[0] == "v" and "completion_success_value" in wanted.columns:
                 found.weigh(size_of(result[1]))
                 value = await _bytes_of(shard, result[1])
             values = {
@@ -360,7 +390,7 @@ async def _scan_promises(shard: Shard, columns: Sequence[str], where: Where, fou
                 "completion_success_value": value,
                 "completion_failure": f"[{result[1]}] {result[2]}" if result[0] == "f" else None,
             }
-            found.add([values[column] for column in columns])
+            found.add([values[column] for column in wanted.columns])
 
 
 async def _keys(shard: Shard, where: Where) -> AsyncIterator[tuple[str, str, Document]]:
@@ -371,8 +401,8 @@ async def _keys(shard: Shard, where: Where) -> AsyncIterator[tuple[str, str, Doc
             yield found
         return
     index = shard.pages[model.listing_index(shard.number)].document or {}
-    listed = [model.keys_page(shard.number, number) for number in index.get("kp", {})]
-    async for document in _index_pages(shard, listed):
+    pages = [model.keys_page(shard.number, number) for number in index.get("kp", {})]
+    async for document in listed.index_pages(shard, pages):
         services = where.get("service_name", list(document))
         pairs = [(service, key) for service in services for key in document.get(service, ())]
         pairs = [(service, key) for service, key in pairs if key in where.get("service_key", [key])]
@@ -391,7 +421,7 @@ async def _existing(shard: Shard, pairs: list[tuple[str, str]]) -> AsyncIterator
         await asyncio.sleep(0)
 
 
-_SOURCES: Final[Mapping[str, Callable[[Shard, Sequence[str], Where, _Found], Coroutine[Any, Any, None]]]] = {
+_SOURCES: Final[Mapping[str, Callable[[Shard, Scan, _Found], Coroutine[Any, Any, None]]]] = {
     "invocations": _scan_invocations,
     "journal": _scan_journal,
     "inbox": _scan_inbox,

@@ -8,96 +8,49 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.protocol import messages
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.coordinator.scans import peek
-from holdfast_runtime.engine import journal, key_state, model
+from holdfast_runtime.coordinator import invocation_columns as columns_of
+from holdfast_runtime.coordinator import scans
+from holdfast_runtime.coordinator.front import NEWEST, Scan
+from holdfast_runtime.coordinator.invocation_columns import Invocation
+from holdfast_runtime.engine import journal, key_state, listing, model
 from holdfast_runtime.engine.accept import is_over
-from holdfast_runtime.engine.model import Document, Status
+from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.payload import Entry, Payload, entry_size, entry_type, materialize
 from holdfast_runtime.engine.transaction import NeedPages, Transaction
 
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
 
-_NAMES: Final = {
-    Status.SCHEDULED: "scheduled",
-    Status.QUEUED: "pending",
-    Status.SUSPENDED: "suspended",
-    Status.PAUSED: "paused",
-    Status.DONE: "completed",
+_LISTED: Final = {
+    "id": "id",
+    "target": "target",
+    "target_service_name": "target_service_name",
+    "target_service_key": "target_service_key",
+    "target_handler_name": "target_handler_name",
+    "target_service_ty": "target_service_ty",
+    "created_at_ms": "created_at",
+    "status": "status",
+    "completed_at_ms": "completed_at",
+    "completion_result": "completion_result",
 }
-_KINDS: Final = {"service": "service", "exclusive": "virtual_object", "shared": "virtual_object", "run": "workflow"}
-_LIST_PAGES: Final = 64  # index pages loaded together
+_FILTERS: Final = {
+    "service": "target_service_name",
+    "handler": "target_handler_name",
+    "key": "target_service_key",
+    "status": "status",
+}
 
 
 async def rows(shard: Shard, where: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of `where` = {service, handler, key, status, limit}, newest first. Reads the index pages only.
-
-    Live ones first: one that ends meanwhile is then found among the finished, whose pages are looked up after that.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for page_ids in (_live_pages, _finished_pages):
-        wanted = page_ids(shard)
-        for start in range(0, len(wanted), _LIST_PAGES):
-            for page in (await peek(shard, wanted[start : start + _LIST_PAGES])).values():
-                for invocation, row in (page or {}).items():
-                    listed = _row(shard, invocation, row)
-                    if listed is not None:
-                        found[invocation] = listed
-    chosen = [row for row in found.values() if _matches(row, where)]
-    chosen.sort(key=lambda row: (row["created_at_ms"], row["id"]), reverse=True)
-    await shard.until_durable(shard.barrier())
-    shard.check_lease()
-    return chosen[: where["limit"]]
-
-
-def _live_pages(shard: Shard) -> list[str]:
-    index = shard.pages[model.listing_index(shard.number)].document or {}
-    return [model.live_page(shard.number, number) for number in index.get("p", {})]
-
-
-def _finished_pages(shard: Shard) -> list[str]:
-    index = shard.pages[model.listing_index(shard.number)].document or {}
-    buckets = index.get("a", {}).items()
-    return [model.finished_page(shard.number, bucket, number) for bucket, (last, _) in buckets for number in range(last + 1)]
-
-
-def _row(shard: Shard, invocation: str, row: Document) -> dict[str, Any] | None:
-    service, handler, key, kind = row["t"]
-    listed = {
-        "id": invocation,
-        "target": "/".join([service, *([key] if key is not None else []), handler]),
-        "target_service_name": service,
-        "target_service_key": key,
-        "target_handler_name": handler,
-        "target_service_ty": _KINDS[kind],
-        "created_at_ms": row["c"],
-    }
-    if "x" in row:
-        if row["x"] <= shard.environment.clock.now_ms():
-            return None
-        outcome = "failure" if row["f"] else "success"
-        return listed | {"status": "completed", "completed_at_ms": row["e"], "completion_result": outcome}
-    return listed | {"status": _status(shard, invocation, Status(row["s"]))}
-
-
-def _status(shard: Shard, invocation: str, status: Status, retry: Any = None) -> str:
-    if status is not Status.RUNNING:
-        return _NAMES[status]
-    if shard.attempts.in_flight(invocation):
-        return "running"
-    page = shard.pages.get(model.invocation_page(invocation))
-    retry = retry if retry is not None or page is None or page.document is None else page.document.get(model.RETRY)
-    return "backing-off" if retry and retry[2] is not None else "ready"
-
-
-def _matches(row: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    pairs = (
-        ("service", "target_service_name"),
-        ("handler", "target_handler_name"),
-        ("key", "target_service_key"),
-        ("status", "status"),
-    )
-    return all(where[name] is None or row[column] == where[name] for name, column in pairs)
+    """Rows of `where` = {service, handler, key, status, limit}, newest first."""
+    conditions = {column: [where[name]] for name, column in _FILTERS.items() if where[name] is not None}
+    wanted = Scan("invocations", list(_LISTED.values()), conditions, where["limit"], order=NEWEST)
+    found = (await scans.scan(shard, wanted))["rows"]
+    listed = [dict(zip(_LISTED, row, strict=True)) for row in found]
+    for row in listed:
+        if row["status"] != "completed":
+            del row["completed_at_ms"], row["completion_result"]
+    return sorted(listed, key=lambda row: (-row["created_at_ms"], row["id"]))
 
 
 async def describe(shard: Shard, invocation: str) -> dict[str, Any] | None:
@@ -122,12 +75,10 @@ def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] 
     if document is None or is_over(document, tx.now):
         return None
     retry = document.get(model.RETRY)
-    row = {"t": document[model.TARGET], "c": document[model.CREATED_AT], "s": document[model.STATUS]}
-    described = _row(shard, invocation, row)
-    assert described is not None
+    found = Invocation(shard, invocation, listing.row_of(document), document)
+    described = {name: columns_of.values(shard, column, [found])[0] for name, column in _LISTED.items()}
     result = document.get(model.RESULT)
     described |= {
-        "status": _status(shard, invocation, Status(document[model.STATUS]), retry),
         "modified_at_ms": document[model.MODIFIED_AT],
         "running_at_ms": document.get(model.STARTED_AT),
         "scheduled_start_at_ms": document.get(model.EXECUTE_AT),

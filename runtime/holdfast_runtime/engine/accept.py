@@ -107,7 +107,8 @@ def create(tx: Transaction, event: Arrive, more: Document | None = None) -> None
         document[model.REQUEST] = event.request
     if event.execute_at is not None:
         document[model.EXECUTE_AT] = event.execute_at
-    document[model.LISTED] = listing.list_new(tx, event.invocation, event.target, status, tx.now)
+    pinned = document.get(model.DEPLOYMENT)
+    document[model.LISTED] = listing.list_new(tx, event.invocation, event.target, status, tx.now, pinned)
     tx.put(model.invocation_page(event.invocation), (), document)
     if status is Status.SCHEDULED:
         assert event.execute_at is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdfast.protocol.awaiting import Outcome
-from holdfast_runtime.engine import finish, journal, lifecycle, model, notify, retry
+from holdfast_runtime.engine import finish, journal, lifecycle, listing, model, notify, retry
 from holdfast_runtime.engine.commands import Scope, Violation, apply, output
 from holdfast_runtime.engine.effects import RetryAt, StartAttempt
 from holdfast_runtime.engine.events import AttemptEnd, AttemptFailed, AttemptOver, Ended, Suspended
@@ -63,6 +63,7 @@ def _suspend(tx: Transaction, event: AttemptOver, document: Document, end: Suspe
         lifecycle.move(tx, invocation, document, Change.PAUSE, **{model.RETRY: None, model.PAUSE_REQUESTED: None})
     elif notify.is_ready(end.awaiting, unseen):
         tx.merge(model.invocation_page(invocation), {model.RETRY: None})
+        listing.list_status(tx, invocation, document, Status.RUNNING)  # it may be pinned only now
         tx.after(StartAttempt(invocation))
     else:
         resolved = [[kind, name, int(outcome)] for (kind, name), outcome in unseen.items()]
@@ -97,4 +98,5 @@ def _fail(tx: Transaction, event: AttemptOver, document: Document, end: AttemptF
             model.invocation_page(event.invocation),
             {model.RETRY: [failures, since_stored, due, reason], model.MODIFIED_AT: tx.now},
         )
+        listing.list_status(tx, event.invocation, document, Status.RUNNING)
         tx.after(RetryAt(event.invocation, due))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast_runtime.engine import accept, finish, journal, lifecycle, model, notify, pinning
+from holdfast_runtime.engine import accept, finish, journal, lifecycle, listing, model, notify, pinning
 from holdfast_runtime.engine.effects import StartAttempt
 from holdfast_runtime.engine.events import Operate, Operated, Verb
 from holdfast_runtime.engine.lifecycle import Change
@@ -111,6 +111,7 @@ def _resume(tx: Transaction, event: Operate, document: Document) -> Operated:
             return refused
     if status == Status.RUNNING:
         tx.merge(model.invocation_page(event.invocation), {model.RETRY: None, model.PAUSE_REQUESTED: None})
+        listing.list_status(tx, event.invocation, document, Status.RUNNING)
         tx.after(StartAttempt(event.invocation))
     else:
         notify.resume(tx, event.invocation, document)

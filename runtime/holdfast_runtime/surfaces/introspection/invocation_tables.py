@@ -9,6 +9,7 @@ from holdfast_runtime.surfaces.introspection.tables import Table, columns
 _FILTERS: Final = frozenset(
     {
         "id",
+        "target",
         "status",
         "raw_status",
         "target_service_name",
@@ -28,7 +29,7 @@ SYS_INVOCATION: Final = Table(
         """
         id:s vqueue_id:s- target:s target_service_name:s target_service_key:s target_handler_name:s target_service_ty:s
         scope:s- limit_key:s- idempotency_key:s
-        invoked_by:s invoked_by_service_name:s invoked_by_id:s invoked_by_subscription_id:s- invoked_by_target:s restarted_from:s-
+        invoked_by:s invoked_by_service_name:s invoked_by_id:s invoked_by_subscription_id:s- invoked_by_target:s restarted_from:s
         pinned_deployment_id:s pinned_service_protocol_version:u32 trace_id:s- journal_size:u32 journal_commands_size:u32
         created_at:ts created_using_restate_version:s- modified_at:ts inboxed_at:ts scheduled_at:ts scheduled_start_at:ts running_at:ts
         completed_at:ts completion_retention:dur journal_retention:dur
@@ -43,6 +44,7 @@ SYS_INVOCATION: Final = Table(
     source="invocations",
     filters=_FILTERS,
     identity=("id",),
+    is_timed=True,
 )
 
 SYS_INVOCATION_STATUS: Final = Table(
@@ -52,7 +54,7 @@ SYS_INVOCATION_STATUS: Final = Table(
         partition_key:u64 id:s vqueue_id:s- status:s=raw_status completion_result:s completion_failure:s
         target:s target_service_name:s target_service_key:s target_handler_name:s target_service_ty:s
         scope:s- limit_key:s- idempotency_key:s
-        invoked_by:s invoked_by_id:s invoked_by_subscription_id:s- invoked_by_service_name:s invoked_by_target:s restarted_from:s-
+        invoked_by:s invoked_by_id:s invoked_by_subscription_id:s- invoked_by_service_name:s invoked_by_target:s restarted_from:s
         pinned_deployment_id:s pinned_service_protocol_version:u32 trace_id:s- journal_size:u32 journal_commands_size:u32
         created_at:ts created_using_restate_version:s- modified_at:ts inboxed_at:ts scheduled_at:ts scheduled_start_at:ts running_at:ts
         completed_at:ts completion_retention:dur journal_retention:dur
@@ -62,6 +64,7 @@ SYS_INVOCATION_STATUS: Final = Table(
     source="invocations",
     filters=_FILTERS,
     identity=("id",),
+    is_timed=True,
 )
 
 SYS_INVOCATION_STATE: Final = Table(

@@ -37,7 +37,8 @@ class Column:
 class Table:
     """source: None when the table is always empty. filters: columns whose conditions the source takes.
 
-    only: a condition on the source that always holds. identity: source columns that name a row.
+    only: a condition on the source that always holds. identity: source columns that name a row. is_timed: the source knows when rows were
+    created, takes bounds on that, and finds the newest and the oldest.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Table:
     filters: frozenset[str] = frozenset()
     identity: tuple[str, ...] = ()
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_timed: bool = False
 
 
 # Columns with few values: "not this one" is "one of the others".

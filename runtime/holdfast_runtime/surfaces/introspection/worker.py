@@ -134,7 +134,7 @@ def _rows(read: TableRead, seen: set[tuple[Any, ...]] | None, reads: list[TableR
         yield arrow.batch(table, columns, names, rows)
     if part is None:
         raise SystemExit
-    if part["more"] == "bytes" or (part["more"] == "rows" and limit == MAX_ROWS):
+    if part["more"] == "bytes" or (part["more"] == "rows" and (read.limit is None or read.limit > MAX_ROWS)):
         raise _too_much(read, part["more"])
 
 
