@@ -95,7 +95,7 @@ GROUPS: Final = {
     _SQL: "Each statement runs in a process of its own.",
     _WORK: "Set with care: the defaults belong together.",
     _LOGS: "",
-    _CLIENT: "Options of those commands; in a file for the server they do no harm.",
+    _CLIENT: "Options of those commands (`colour`: file and variable only); in a file for the server they do no harm.",
 }
 
 SETTINGS: Final[tuple[Setting, ...]] = (
@@ -316,7 +316,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _WORK, "registry-refresh-interval", Duration(100, HOUR), 5 * SECOND, "how often deployments that others registered are looked for"
     ),
     Setting(_WORK, "heartbeat-interval", Duration(100, HOUR), 2 * SECOND, "how often a process says that it lives"),
-    Setting(_WORK, "presumed-dead-after", Duration(100, HOUR), 8 * SECOND, "silence after which others take a process's shards"),
+    Setting(
+        _WORK,
+        "presumed-dead-after",
+        Duration(100, HOUR),
+        8 * SECOND,
+        "silence after which a process's shards are taken, where several share a store",
+    ),
     Setting(_WORK, "lease-duration", Duration(100, HOUR), 10 * SECOND, "silence of the store after which an owner stops working"),
     # -- Logs
     Setting(
@@ -324,7 +330,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "log-format",
         Choice(("human", "json")),
         "human",
-        "how log and ready line are written: for people, or one JSON object per line",
+        "how log and ready line are written: for people, or one JSON object each",
     ),
     Setting(_LOGS, "log-level", Choice(("debug", "info", "warning", "error")), "info", "the least important lines to write"),
     # -- Clients

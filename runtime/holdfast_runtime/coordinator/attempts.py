@@ -109,7 +109,7 @@ class Attempts:
                 if retry and retry[2] is not None and retry[2] > tx.now:
                     shard.timers.retry_at(retry[2], invocation)
                     return None
-                return snapshot(tx, invocation)
+                return snapshot(tx, invocation, eager_state_bytes=shard.environment.settings.eager_state_bytes)
             except NeedPages as needed:
                 await shard.load(needed.page_ids)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from holdfast.protocol.frames import MAX_MESSAGE_BYTES
 from holdfast_runtime.engine.registry import DAY_MS, RetryPolicy
+from holdfast_runtime.engine.snapshot import EAGER_STATE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,11 @@ class Settings:
     part_bytes: int = 340_000  # of one log item; an item must stay under the store's 350 KB
     max_attempts_in_flight: int = 1_000  # per process; more wait their turn
     max_message_bytes: int = MAX_MESSAGE_BYTES  # one message of a handler
+    eager_state_bytes: int = EAGER_STATE_BYTES  # of a key, sent along with each of its attempts
     window: int = 64  # messages between shards per transition
     resend_s: float = 1.0  # until a message is acknowledged
     timer_horizon_s: float = 600.0  # timers due within it are kept in memory
+    wakeup_pace_s: float = 0.1  # between two requests of a shard for wake-ups: a take-over of many far pages must not exhaust the API
     acknowledge_timeout_s: float = 30.0  # a request not acknowledged by then gets 503
     retry_store_s: float = 0.05  # first delay after a store error, doubled up to 1 s
     registry_refresh_s: float = 5.0

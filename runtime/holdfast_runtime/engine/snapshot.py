@@ -56,7 +56,7 @@ class Unservable(Exception):
         self.error_code = error_code
 
 
-def snapshot(tx: Transaction, invocation: str) -> Snapshot | None:
+def snapshot(tx: Transaction, invocation: str, *, eager_state_bytes: int = EAGER_STATE_BYTES) -> Snapshot | None:
     """What the next attempt of a running invocation is given; None when it is not running any more. Raises NeedPages, Unservable."""
     page_id = model.invocation_page(invocation)
     document = tx.get(page_id)
@@ -66,7 +66,7 @@ def snapshot(tx: Transaction, invocation: str) -> Snapshot | None:
     deployment = _deployment(tx, document, service)
     revision = handler_of(tx.registry, service, handler, deployment.id)
     entries = [entry for _, entry in journal.entries(tx, invocation, document)]
-    values, complete = _state(tx, service, key, kind, revision)
+    values, complete = _state(tx, service, key, kind, revision, eager_state_bytes)
     read = [page_id, *journal.page_ids(invocation, document)]
     if key is not None:
         read += [model.key_page(service, key), *(model.state_page(service, key, name) for name, _ in values)]
@@ -104,13 +104,13 @@ def _deployment(tx: Transaction, document: dict[Any, Any], service: str) -> Depl
 
 
 def _state(
-    tx: Transaction, service: str, key: str | None, kind: str, revision: HandlerRevision | None
+    tx: Transaction, service: str, key: str | None, kind: str, revision: HandlerRevision | None, limit: int
 ) -> tuple[list[tuple[str, Payload]], bool]:
     if key is None or kind == HandlerKind.SERVICE.value:
         return [], False
     if revision is not None and revision.lazy_state:
         return [], False
-    return key_state.read_all(tx, service, key, limit=EAGER_STATE_BYTES)
+    return key_state.read_all(tx, service, key, limit=limit)
 
 
 def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: int, *, partial: bool) -> Start:
