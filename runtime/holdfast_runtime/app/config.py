@@ -8,7 +8,7 @@ file, so that every command can afford it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -99,7 +99,7 @@ def resolve(
         setting = known.get(entry.key)
         if setting is None:
             problems.add(f"{where}: there is no setting {entry.key}; {_nearest_key(entry.key, settings)}")
-        elif (value := problems.read(setting, entry.value, f"{where}: {setting.name}")) is not _WRONG:
+        elif (value := problems.read(setting, entry.value, f"{where}: {setting.name}", setting.read_toml)) is not _WRONG:
             values[setting.name] = Resolved(setting, value, where)
     for setting in settings:
         for variable in reversed(setting.variables):  # the first that is set counts
@@ -138,10 +138,10 @@ class _Problems:
     def add(self, text: str) -> None:
         self.found.append(text)
 
-    def read(self, setting: Setting, given: object, where: str) -> Any:
+    def read(self, setting: Setting, given: object, where: str, read: Callable[[object], Any] | None = None) -> Any:
         """The value, or _WRONG."""
         try:
-            return setting.read(given)
+            return (read or setting.read)(given)
         except ValueError:
             shown = "another value (not shown, it is a secret)" if setting.secret else found(given)
             self.add(f"{where} expects {setting.expected}; found {shown}")

@@ -68,6 +68,12 @@ class Setting:
             return None
         return self.kind.read(given)
 
+    def read_toml(self, given: object) -> Any:
+        """Where numbers are no texts. Raises ValueError."""
+        if isinstance(given, str) and given != self.absent and isinstance(self.kind, Whole | Real):
+            raise ValueError
+        return self.read(given)
+
     def write(self, value: Any) -> str | int | float:
         if value is None:
             assert self.absent is not None

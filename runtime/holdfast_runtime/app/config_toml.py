@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,8 @@ class Entry:
 
 def read_toml(text: str) -> list[Entry]:
     """Every value that is no table, in order. Raises ValueError with the place of the error."""
+    import tomllib  # most commands have no file
+
     values = list(_leaves(tomllib.loads(text)))
     lines = _lines(text)
     return [Entry(key, value, lines.get(key, 1)) for key, value in values]
@@ -35,6 +36,8 @@ def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, o
 
 def _lines(text: str) -> dict[str, int]:
     """Key -> the line where it is given. A statement is the fewest lines, from its first one on, that are TOML by themselves."""
+    import tomllib
+
     found: dict[str, int] = {}
     header, statement, began = "", "", 0
     for number, line in enumerate(text.splitlines(), 1):
