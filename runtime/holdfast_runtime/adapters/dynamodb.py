@@ -261,7 +261,7 @@ class DynamoDbPages:
             "ConditionExpression": f"{_ABSENT} OR l < :l",
             "ExpressionAttributeValues": {":l": items.number(page.lsn)},
         }
-        return not isinstance(await self._client.attempt("PutItem", "page", request), LostRace)
+        return not isinstance(await self._client.attempt("PutItem", f"page {page_id.partition('/')[0]}", request), LostRace)
 
 
 class DynamoDbLeases:

@@ -88,7 +88,10 @@ class LostRace(NamedTuple):
 
 
 class Meter:
-    """Calls and capacity units by (operation, kind of item): what the service says it has charged."""
+    """Calls and capacity units by (operation, kind of item): what the service says it has charged.
+
+    Kinds: log, page, `page <first part of its id>` when written, lease, member, registry, blob.
+    """
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
