@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -23,8 +23,10 @@ from starlette.routing import Route
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Front, RegistrationError
 from holdfast_runtime.surfaces.admin_deployments import deployment_routes
 from holdfast_runtime.surfaces.admin_invocations import invocation_routes
+from holdfast_runtime.surfaces.admin_openapi import declared, openapi_document
 from holdfast_runtime.surfaces.admin_replies import AdminError, error, json_reply, text
 from holdfast_runtime.surfaces.admin_services import service_routes
+from holdfast_runtime.surfaces.admin_shapes import ClusterHealth, Version
 from holdfast_runtime.surfaces.admin_unserved import unserved_routes
 from holdfast_runtime.surfaces.asgi import App, Receive, Scope, Send
 from holdfast_runtime.surfaces.compression import compressed
@@ -51,14 +53,16 @@ class AdminSettings:
 
 def admin_app(front: Front, settings: AdminSettings | None = None, extra: Sequence[Paths] = ()) -> App:
     """The ASGI application. `extra`: routes of other surfaces (path -> method -> handler), e.g. SQL."""
+    settings = settings or AdminSettings()
     groups: list[Paths] = [
-        _about(settings or AdminSettings()),
+        _about(settings),
         deployment_routes(front),
-        service_routes(front),
+        service_routes(front, settings.ingress_url),
         invocation_routes(front),
         unserved_routes(front),
         *extra,
     ]
+    groups.append(_openapi(groups, settings))
     routes = [
         Route(f"{prefix}{path}", _Endpoint(handlers, version))
         for prefix, version in (("", MAX_API), ("/v2", 2), ("/v3", 3), ("/v4", 4))
@@ -115,8 +119,24 @@ async def _too_old(request: Request) -> Response:
     return compressed(text(400, f"Unsupported Admin API version V1. {versions}"), request.headers.get("accept-encoding"))
 
 
+def _openapi(groups: Sequence[Paths], settings: AdminSettings) -> Paths:
+    """`groups`: all routes; this one's own are added to it."""
+    document: list[dict[str, Any]] = []  # made when it is asked for the first time
+
+    @declared({200: dict[str, Any]})
+    async def openapi(request: Request, api: int) -> Response:
+        """This API as an OpenAPI 3.1 document."""
+        if not document:
+            document.append(openapi_document(groups, version=settings.holdfast_version))
+        return json_reply(document[0])
+
+    return {"/openapi": {"GET": openapi}}
+
+
 def _about(settings: AdminSettings) -> Paths:
+    @declared({200: Version})
     async def version(request: Request, api: int) -> Response:
+        """What this server is and which versions of this API it speaks."""
         return json_reply(
             {
                 "version": COMPATIBLE_VERSION,
@@ -129,9 +149,12 @@ def _about(settings: AdminSettings) -> Paths:
         )
 
     async def health(request: Request, api: int) -> Response:
+        """Whether this server answers."""
         return Response(status_code=200)
 
+    @declared({200: ClusterHealth})
     async def cluster_health(request: Request, api: int) -> Response:
+        """The cluster as far as there is one."""
         return json_reply({"cluster_name": settings.cluster_name, "metadata_cluster_health": None})
 
     return {

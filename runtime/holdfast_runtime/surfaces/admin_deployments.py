@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from holdfast_runtime.coordinator.front import Front, RegisterDeployment, UpdateDeployment
 from holdfast_runtime.surfaces.admin_json import deployment_json, registered_json
+from holdfast_runtime.surfaces.admin_openapi import declared
 from holdfast_runtime.surfaces.admin_replies import (
     deployment_id_of,
     error,
@@ -20,6 +21,7 @@ from holdfast_runtime.surfaces.admin_replies import (
     text,
     wrong_shape,
 )
+from holdfast_runtime.surfaces.admin_shapes import Deployment, Deployments, DeploymentUpdate, Problem, Registered, Registration
 
 Handler = Callable[[Request, int], Awaitable[Response]]
 
@@ -28,7 +30,9 @@ _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
 
 
 def deployment_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
+    @declared({201: Registered, 200: Registered, 409: Problem}, takes=Registration)
     async def register(request: Request, api: int) -> Response:
+        """Register a deployment: discover what it serves and send new work there."""
         # Below v2, scripts rely on force being the default.
         wanted = parse_registration(await json_object(request), force_default=api == 2)
         done = await front.register(wanted)
@@ -37,18 +41,24 @@ def deployment_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
         status = 201 if done.created or api == 2 else 200
         return json_reply(registered_json(done), status, {"location": f"deployments/{done.deployment.id}"})
 
+    @declared({200: Deployments})
     async def listing(request: Request, api: int) -> Response:
+        """List deployments."""
         deployments = front.registry.deployments.values()
         return json_reply({"deployments": [deployment_json(item, full=False) for item in deployments]})
 
+    @declared({200: Deployment, 404: Problem})
     async def get(request: Request, api: int) -> Response:
+        """One deployment with what it serves."""
         deployment_id = deployment_id_of(request)
         deployment = front.registry.deployments.get(deployment_id)
         if deployment is None:
             return error(404, f"The requested deployment '{deployment_id}' does not exist")
         return json_reply(deployment_json(deployment, full=True))
 
+    @declared({202: None, 404: Problem, 501: None}, query={"force": bool})
     async def delete(request: Request, api: int) -> Response:
+        """Remove a deployment; needs force. What is pinned to it waits until it is resumed elsewhere."""
         deployment_id = deployment_id_of(request)
         force = request.query_params.get("force", "false")
         if force not in ("true", "false"):
@@ -59,14 +69,18 @@ def deployment_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
             return error(404, f"not found in the schema registry: deployment with id '{deployment_id}'")
         return Response(status_code=202)
 
+    @declared({200: Deployment, 400: Problem, 404: Problem}, takes=DeploymentUpdate)
     async def patch(request: Request, api: int) -> Response:
+        """Point a deployment elsewhere; invocations under way follow it."""
         deployment_id = deployment_id_of(request)
         changed = await front.update_deployment(deployment_id, parse_update(await json_object(request)))
         if changed is None:
             return error(404, f"The requested deployment '{deployment_id}' does not exist")
         return json_reply(deployment_json(changed, full=True))
 
+    @declared({200: Deployment, 405: Problem}, takes=DeploymentUpdate)
     async def put(request: Request, api: int) -> Response:
+        """The old form of PATCH, below /v2 alone."""
         if api == 2:
             return await patch(request, api)
         return error(405, "PUT deployment is deprecated, use PATCH instead")

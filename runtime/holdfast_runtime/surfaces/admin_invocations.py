@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from holdfast.protocol.ids import IdError, InvocationId, parse_deployment_id
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, Front, InvocationFilter, Restarted
+from holdfast_runtime.surfaces.admin_openapi import declared
 from holdfast_runtime.surfaces.admin_replies import (
     AdminError,
     error,
@@ -26,6 +27,8 @@ from holdfast_runtime.surfaces.admin_replies import (
     text,
     wrong_shape,
 )
+from holdfast_runtime.surfaces.admin_shapes import Batch, BatchDone
+from holdfast_runtime.surfaces.admin_shapes import Restarted as RestartedShape
 
 Handler = Callable[[Request, int], Awaitable[Response]]
 
@@ -102,6 +105,10 @@ _SUCCESS: Final[Mapping[tuple[str, Done], int]] = {
 
 def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
     def patch(name: str) -> Handler:
+        elsewhere = {"deployment": str} if name in ("resume", "restart-as-new") else {}
+        restart = name == "restart-as-new"
+
+        @declared({200: RestartedShape if restart else None}, query={**elsewhere, **({"from": int} if restart else {})})
         async def operate(request: Request, api: int) -> Response:
             invocation_id = invocation_id_of(request)
             query = request.query_params
@@ -114,17 +121,21 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
                 return Response(status_code=_SUCCESS.get((name, found), 200))
             return error(*_refusal(name, invocation_id, found, deployment))
 
+        operate.__doc__ = f"{name} one invocation."
         return operate
 
     def batch(name: str) -> Handler:
+        @declared({200: BatchDone}, takes=Batch)
         async def operate_all(request: Request, api: int) -> Response:
             wanted, deployment = _batch(await json_object(request), name)
             return json_reply(await _operate_all(front, name, wanted, deployment))
 
+        operate_all.__doc__ = f"{name} many invocations."
         return operate_all
 
+    @declared({202: None}, query={"mode": str})
     async def old_form(request: Request, api: int) -> Response:
-        """Whatever it finds, the old form answers 202."""
+        """Cancel, kill or purge an invocation, the old form: 202 whatever it finds."""
         mode = request.query_params.get("mode", "cancel")
         if mode not in ("Cancel", "cancel", "Kill", "kill", "Purge", "purge"):
             return text(
@@ -135,7 +146,9 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
         await _operate(front, mode.lower(), invocation_id_of(request))
         return Response(status_code=202)
 
+    @declared({200: dict[str, list[Any]]}, query={"service": str, "handler": str, "key": str, "status": str, "limit": int})
     async def listing(request: Request, api: int) -> Response:
+        """List invocations, newest first."""
         query = request.query_params
         where = InvocationFilter(
             service=query.get("service"),
@@ -146,7 +159,9 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
         )
         return json_reply({"invocations": [plain(row) for row in await front.list_invocations(where)]})
 
+    @declared({200: dict[str, Any]})
     async def describe(request: Request, api: int) -> Response:
+        """One invocation with its journal."""
         invocation_id = invocation_id_of(request)
         found = await front.describe(invocation_id)
         if found is None:
@@ -154,7 +169,9 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
             return error(status, message.format(id=invocation_id))
         return json_reply(plain(found))
 
+    @declared({200: dict[str, Any]})
     async def state(request: Request, api: int) -> Response:
+        """The state of a key."""
         service, key = request.path_params["service"], request.path_params["key"]
         entries = await front.state(service, key)
         shown = {name: encoded(value) for name, value in entries.items()}

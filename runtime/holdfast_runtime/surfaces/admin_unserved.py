@@ -16,7 +16,9 @@ from starlette.responses import Response
 
 from holdfast.protocol.ids import IdError, parse_subscription_id
 from holdfast_runtime.coordinator.front import Front
+from holdfast_runtime.surfaces.admin_openapi import declared
 from holdfast_runtime.surfaces.admin_replies import AdminError, error, json_body, json_object, json_reply, text, wrong_shape
+from holdfast_runtime.surfaces.admin_shapes import KafkaCluster, KafkaClusters, Problem, Rule, Subscription, Subscriptions
 
 Handler = Callable[[Request, int], Awaitable[Response]]
 
@@ -33,10 +35,12 @@ def unserved_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
 
 
 def _subscriptions(front: Front) -> Mapping[str, Mapping[str, Handler]]:
+    @declared({200: Subscriptions})
     async def listing(request: Request, api: int) -> Response:
         """List subscriptions: there are none."""
         return json_reply({"subscriptions": []})
 
+    @declared({400: Problem}, takes=Subscription)
     async def create(request: Request, api: int) -> Response:
         """Refused: this server reads no Kafka topics."""
         body = await json_object(request)
@@ -47,10 +51,12 @@ def _subscriptions(front: Front) -> Mapping[str, Mapping[str, Handler]]:
         _check_sink(front, sink)
         return error(400, f"Kafka cluster '{cluster}' not found. Available clusters: []")
 
+    @declared({404: Problem})
     async def get(request: Request, api: int) -> Response:
         """One subscription: there are none."""
         return error(404, f"The requested subscription '{_subscription_id(request)}' does not exist")
 
+    @declared({404: Problem})
     async def delete(request: Request, api: int) -> Response:
         """Delete a subscription: there are none."""
         return error(404, f"not found in the schema registry: subscription with id '{_subscription_id(request)}'")
@@ -95,10 +101,12 @@ def _subscription_id(request: Request) -> str:
 
 
 def _kafka_clusters() -> Mapping[str, Mapping[str, Handler]]:
+    @declared({200: KafkaClusters})
     async def listing(request: Request, api: int) -> Response:
         """List Kafka clusters: there are none."""
         return json_reply({"clusters": []})
 
+    @declared({400: Problem}, takes=KafkaCluster)
     async def create(request: Request, api: int) -> Response:
         """Refused: this server reads no Kafka topics."""
         body = await json_object(request)
@@ -110,6 +118,7 @@ def _kafka_clusters() -> Mapping[str, Mapping[str, Handler]]:
             return error(400, f"kafka cluster '{name}' {needed}")
         return error(400, f"kafka cluster '{name}' cannot be added: {_NO_KAFKA}")
 
+    @declared({404: Problem})
     async def unknown(request: Request, api: int) -> Response:
         """One Kafka cluster: there are none."""
         return error(404, f"The requested kafka cluster '{request.path_params['name']}' does not exist: {_NO_KAFKA}")
@@ -121,17 +130,20 @@ def _kafka_clusters() -> Mapping[str, Mapping[str, Handler]]:
 
 
 def _flow_control() -> Mapping[str, Mapping[str, Handler]]:
+    @declared({200: list[Rule], 501: Problem}, takes=list[Rule])
     async def upsert(request: Request, api: int) -> Response:
         """Set rules: refused, as this server has no flow control."""
         if _rules(await json_body(request)):
             return error(501, _NO_FLOW_CONTROL)
         return json_reply([])
 
+    @declared({200: list[str]}, takes=list[Rule])
     async def delete(request: Request, api: int) -> Response:
         """Delete rules: there are none, so none is deleted."""
         _rules(await json_body(request))
         return json_reply([])
 
+    @declared({404: Problem})
     async def unknown(request: Request, api: int) -> Response:
         """Pause or resume a queue of flow control: there are none."""
         return error(404, f"The requested vqueue '{request.path_params['vqueue_id']}' does not exist: {_NO_FLOW_CONTROL}")

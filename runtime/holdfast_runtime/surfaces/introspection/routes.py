@@ -8,7 +8,9 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from holdfast_runtime.surfaces.admin_openapi import declared
 from holdfast_runtime.surfaces.admin_replies import json_object, json_reply, wrong_shape
+from holdfast_runtime.surfaces.admin_shapes import Rows, Statement
 from holdfast_runtime.surfaces.introspection.engine import Engine, QueryError
 
 Handler = Callable[[Request, int], Awaitable[Response]]
@@ -19,7 +21,9 @@ RETRY_AFTER_S: Final = 1
 
 
 def query_routes(engine: Engine) -> Mapping[str, Mapping[str, Handler]]:
+    @declared({200: Rows}, takes=Statement)
     async def query(request: Request, api: int) -> Response:
+        """Rows of an SQL statement."""
         document = await json_object(request)
         if "query" not in document:
             raise wrong_shape("missing field `query`")
