@@ -3,84 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
-import holdfast
-from holdfast.endpoint import Endpoint as SdkEndpoint
-from holdfast_runtime.adapters.endpoints import Endpoints
 from holdfast_runtime.adapters.memory import memory_store
-from holdfast_runtime.adapters.peers import PeerNetwork, PeerServer, cluster_secret
-from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
-from holdfast_runtime.coordinator.coordinator import Coordinator
-from holdfast_runtime.coordinator.deployments import Deployments
-from holdfast_runtime.coordinator.front import NewInvocation, Success, Target
-from holdfast_runtime.coordinator.node import Node
-from holdfast_runtime.coordinator.settings import Settings
-from holdfast_runtime.ports.store import Store
-
-SHARDS = 8
-BOUND_S = 60.0
-SETTINGS = Settings(heartbeat_s=0.1, take_interval_s=0.0)
-
-counter = holdfast.VirtualObject("Counter")
-
-
-@counter.handler()
-async def add(ctx: holdfast.ObjectContext, by: int) -> int:
-    total = (await ctx.get("total", int) or 0) + by
-    ctx.set("total", total)
-    return total
-
-
-class Replica:
-    """One coordinator process, but for the process."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._ending = AsyncExitStack()
-        self.node: Node
-        self.coordinator: Coordinator
-
-    async def start(self) -> None:
-        clock, entropy = SystemClock(), SystemEntropy()
-        endpoints = Endpoints(clock)
-        self._ending.push_async_callback(endpoints.close)
-        endpoints.in_process.register("app", SdkEndpoint([counter]).handle)
-        deployments = Deployments(self._store.registry, endpoints, clock, entropy)
-        await deployments.load()
-        secret = await cluster_secret(self._store.registry, entropy)
-        bound = socket.create_server(("127.0.0.1", 0))
-        network = PeerNetwork(secret, entropy)
-        self._ending.push_async_callback(network.close)
-        self.node = Node(
-            store=self._store,
-            endpoint=endpoints,
-            clock=clock,
-            entropy=entropy,
-            registry=lambda: deployments.view,
-            settings=SETTINGS,
-            peers=network,
-            address=f"127.0.0.1:{bound.getsockname()[1]}",
-        )
-        server = PeerServer(secret, entropy, self.node.serve_peer)
-        await server.start(bound)
-        self._ending.push_async_callback(server.close)
-        self.coordinator = Coordinator(self.node, deployments)
-        await deployments.register_in_process("app")
-        self._ending.push_async_callback(self.node.stop)
-        await self.node.start()
-        await self.node.until_ready(timeout_s=BOUND_S)
-
-    async def stop(self) -> None:
-        await self._ending.aclose()
-
-    async def add(self, key: str, by: int) -> int:
-        request = NewInvocation(Target("Counter", "add", key), str(by).encode(), [("content-type", "application/json")])
-        outcome = await self.coordinator.call(self.coordinator.mint(request), request)
-        assert isinstance(outcome, Success), outcome
-        return int(outcome.value)
+from tests.coordinator.replica import BOUND_S, SHARDS, Replica
 
 
 @asynccontextmanager

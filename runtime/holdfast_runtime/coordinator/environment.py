@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdfast_runtime.coordinator.settings import Settings
@@ -13,6 +14,7 @@ from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.endpoint import Endpoint
 from holdfast_runtime.ports.store import Store
 from holdfast_runtime.ports.system import Clock, Entropy
+from holdfast_runtime.ports.wakeups import Wakeups
 
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
@@ -40,6 +42,25 @@ class Slots:
             self._free += 1
 
 
+class Turns:
+    """Lets scans do a piece of work, about a millisecond, one piece per turn of the loop, however many scans there are: what waits for
+    the loop meanwhile waits for one of them."""
+
+    def __init__(self) -> None:
+        self._taken = False
+
+    async def take(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            if not self._taken:
+                break
+        self._taken = True
+        asyncio.get_running_loop().call_soon(self._free)
+
+    def _free(self) -> None:
+        self._taken = False
+
+
 @dataclass(slots=True)
 class Environment:
     """deliver(destination, source, messages): give messages to the owner of another shard; the last number it has applied durably."""
@@ -54,6 +75,8 @@ class Environment:
     shard_lost: Callable[[int, Shard], None]
     slots: Slots
     owned_shards: Callable[[], int]  # how many share this process's limits, at least 1
+    turns: Turns = field(default_factory=Turns)
+    wakeups: Wakeups | None = None  # None: nobody has to be woken, because this process is always there (embedded store)
 
     @property
     def shards(self) -> int:

@@ -21,6 +21,7 @@ from holdfast_runtime.ports.endpoint import Endpoint
 from holdfast_runtime.ports.peers import Peers, PeerUnavailable
 from holdfast_runtime.ports.store import Member, ShardRecord, Store, StoreUnavailable
 from holdfast_runtime.ports.system import Clock, Entropy
+from holdfast_runtime.ports.wakeups import Wakeups
 
 log = logging.getLogger("holdfast.node")
 
@@ -41,6 +42,7 @@ class Node:
         settings: Settings,
         peers: Peers | None = None,
         address: str = "",
+        wakeups: Wakeups | None = None,
     ) -> None:
         self.clock = clock
         self.entropy = entropy
@@ -63,6 +65,7 @@ class Node:
             shard_lost=self._lost,
             slots=Slots(settings.max_attempts_in_flight),
             owned_shards=lambda: max(1, len(self.shards)),
+            wakeups=wakeups,
         )
         self._counter = 0
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -8,6 +8,7 @@ import heapq
 import logging
 from typing import TYPE_CHECKING, Final
 
+from holdfast_runtime.coordinator.far_timers import FarTimers
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.events import TimerDue
 
@@ -25,12 +26,14 @@ _BROKEN_MS: Final = 60_000
 class Timers:
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
+        self._far = FarTimers(shard)
         self._heap: list[tuple[int, int, int, str]] = []  # (due ms, hour or _RETRY, page, key)
         self._horizon_ms = 0  # timers due up to here are in the heap
         self._changed: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         self._shard.spawn(self._run())
+        self._far.start()
 
     def stop(self) -> None:
         self._heap.clear()
@@ -38,6 +41,8 @@ class Timers:
     def arm(self, at_ms: int, hour: int, number: int, key: str) -> None:
         if at_ms <= self._horizon_ms:
             self._push((at_ms, hour, number, key))
+        else:
+            self._far.added(at_ms, hour, number)
 
     def retry_at(self, at_ms: int, invocation: str) -> None:
         self._push((at_ms, _RETRY, 0, invocation))
@@ -134,6 +139,7 @@ class Timers:
         """Bring the timers due up to `horizon_ms` into the heap."""
         shard = self._shard
         before, self._horizon_ms = self._horizon_ms, horizon_ms  # timers added from now on up to the horizon arm themselves
+        self._far.near(horizon_ms)
         index = dict(shard.pages[model.timer_index(shard.number)].document or {})
         for hour, last in index.items():
             if hour * model.HOUR_MS > horizon_ms:
