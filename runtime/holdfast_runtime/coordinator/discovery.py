@@ -73,7 +73,9 @@ async def _ask(endpoint: Endpoint, address: Address, clock: Clock) -> EndpointRe
             "META0014",
             f"error when calling '{shown(address)}': server possibly supports only HTTP1.1, consider discovery with --use-http1.1.",
         )
-    raise _coded("META0003", f"error when calling '{shown(address)}': {failure}")
+    reason = str(failure)
+    called = reason if reason.startswith("error when calling ") else f"error when calling '{shown(address)}': {reason}"
+    raise _coded("META0003", called)
 
 
 async def _speaks_only_http11(endpoint: Endpoint, address: Address) -> bool:
