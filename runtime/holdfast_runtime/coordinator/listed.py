@@ -7,7 +7,6 @@ every page. An invocation that ends meanwhile comes once: live ones are read fir
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -17,6 +16,7 @@ from holdfast_runtime.coordinator.front import NEWEST, OLDEST, Scan
 from holdfast_runtime.coordinator.pages import document_of
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.model import Document, Status
+from holdfast_runtime.ports.store import StoredPage
 
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
@@ -26,6 +26,7 @@ Worth = Callable[[int, int], bool]  # may rows created between these two instant
 
 PAGES: Final = 128  # invocations' pages read together
 INDEX_PAGES: Final = 8  # read together; each has up to 256 rows
+AT_ONCE: Final = 16  # invocations' pages decoded in one turn of the loop
 # What owners' clocks may differ by: an invocation may seem to have ended so long before it was created.
 CLOCKS_MS: Final = 10 * 60_000
 EVER_MS: Final = 1 << 62
@@ -53,16 +54,23 @@ async def peek(shard: Shard, page_ids: Iterable[str]) -> dict[str, Document | No
     A page that is not in memory is clean, so the store has it as it is.
     """
     wanted = list(page_ids)
-    missing = [page_id for page_id in wanted if page_id not in shard.pages]
     read: dict[str, Document | None] = {}
-    for start in range(0, len(missing), PAGES):
-        chunk = missing[start : start + PAGES]
-        stored = await shard.insist(lambda chunk=chunk: shard.environment.store.pages.get(chunk))  # type: ignore[misc]
-        for page_id, page in stored.items():
+    for start in range(0, len(wanted), PAGES):
+        for page_id, page in (await _stored(shard, wanted[start : start + PAGES])).items():
+            if len(read) % AT_ONCE == 0:
+                await shard.environment.turns.take()
             read[page_id] = await document_of(page, lambda blob_id: blob(shard, blob_id))
-        await asyncio.sleep(0)
     shard.check()
     return {page_id: shard.pages[page_id].document if page_id in shard.pages else read.get(page_id) for page_id in wanted}
+
+
+async def _stored(shard: Shard, page_ids: Sequence[str]) -> Mapping[str, StoredPage]:
+    """Of those that are not in memory."""
+    missing = [page_id for page_id in page_ids if page_id not in shard.pages]
+    if not missing:
+        return {}
+    found: Mapping[str, StoredPage] = await shard.insist(lambda: shard.environment.store.pages.get(missing))
+    return found
 
 
 async def blob(shard: Shard, blob_id: str) -> bytes:
@@ -71,12 +79,17 @@ async def blob(shard: Shard, blob_id: str) -> bytes:
 
 
 async def index_pages(shard: Shard, page_ids: Sequence[str]) -> AsyncIterator[Document]:
+    """One after the other, each in its turn: to decode one and to look through it is a millisecond of work."""
     for start in range(0, len(page_ids), INDEX_PAGES):
-        documents = await peek(shard, page_ids[start : start + INDEX_PAGES])
-        for document in documents.values():
+        chunk = page_ids[start : start + INDEX_PAGES]
+        stored = await _stored(shard, chunk)
+        for page_id in chunk:
+            await shard.environment.turns.take()
+            shard.check()
+            page = shard.pages.get(page_id)
+            document = page.document if page is not None else await document_of(stored.get(page_id), lambda blob_id: blob(shard, blob_id))
             if document:
                 yield document
-            await asyncio.sleep(0)  # a page is a millisecond of work
 
 
 # ---- Which pages
