@@ -14,6 +14,7 @@ from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.endpoint import Endpoint
 from holdfast_runtime.ports.store import Store
 from holdfast_runtime.ports.system import Clock, Entropy
+from holdfast_runtime.ports.wakeups import Wakeups
 
 if TYPE_CHECKING:
     from holdfast_runtime.coordinator.shard import Shard
@@ -75,6 +76,7 @@ class Environment:
     slots: Slots
     owned_shards: Callable[[], int]  # how many share this process's limits, at least 1
     turns: Turns = field(default_factory=Turns)
+    wakeups: Wakeups | None = None  # None: nobody has to be woken, because this process is always there (embedded store)
 
     @property
     def shards(self) -> int:
