@@ -33,6 +33,7 @@ from holdfast_runtime.coordinator.front import (
     Target,
     UpdateDeployment,
 )
+from holdfast_runtime.coordinator.minting import RANDOM_BYTES, mint
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.engine import model, pinning
@@ -82,22 +83,10 @@ class Coordinator:
     # -- arriving
 
     def mint(self, invocation: NewInvocation) -> InvocationId:
-        """A pure function of workflow or idempotency key where there is one, so that the id is the dedupe key (service protocol §7.3)."""
-        target, node = invocation.target, self._node
-        handler = self._handler(invocation)
-        if handler.kind is HandlerKind.RUN:
-            return ids.workflow_run_id(target.service, target.key or "")
-        if invocation.idempotency_key is not None:
-            return ids.idempotent_id(target.service, target.handler, invocation.idempotency_key, target.key)
-        random = node.entropy.bytes(18)
-        if target.key is not None:
-            partition_key = ids.keyed_partition_key(target.key)
-        else:
-            # Any shard will do: one of our own needs no forwarding.
-            owned = list(node.shards) or list(range(node.store.shards))
-            offset = int.from_bytes(random[10:], "big")
-            partition_key = model.partition_key_in(owned[offset % len(owned)], node.store.shards, offset)
-        return ids.random_invocation_id(partition_key, node.clock.now_ms(), random[:10])
+        node = self._node
+        kind, random = self._handler(invocation).kind, node.entropy.bytes(RANDOM_BYTES)
+        # Any shard will do for an invocation without a key: one of our own needs no forwarding.
+        return mint(invocation, kind, random, now_ms=node.clock.now_ms(), shards=node.store.shards, preferred=tuple(node.shards))
 
     async def call(self, invocation_id: InvocationId, invocation: NewInvocation) -> Outcome:
         answer = await self._arrive(invocation_id, invocation, wait=True)
