@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from holdfast import Context, ObjectContext, RetryPolicy, Service, VirtualObject
 from holdfast.endpoint import Endpoint
@@ -216,6 +219,23 @@ async def test_connections_to_handlers(tmp_path: Path) -> None:
         async with raw_server(never) as endpoint:
             refused = await server.register(endpoint.uri.replace("http:", "https:"))
             assert "no connection in time" in refused.json()["message"]
+
+
+async def test_requests_are_signed(tmp_path: Path) -> None:
+    key = tmp_path / "identity.pem"
+    key.write_bytes(Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+
+    identity = {"request_identity_private_key_pem_file": str(key), "request_identity_expiration": "5m"}
+    async with running(tmp_path, **identity) as server, raw_server(script) as endpoint:
+        await server.register(endpoint.uri)
+        assert server.runtime.public_key is not None
+        sent = dict(line.split(": ", 1) for line in endpoint.requests[0][0].decode().split("\r\n")[1:] if line)
+    claims = json.loads(base64.urlsafe_b64decode(sent["x-restate-jwt-v1"].split(".")[1] + "=="))
+    assert claims["exp"] - claims["iat"] == 300
 
 
 @pytest.mark.parametrize(("limit", "command"), [("256 KiB", "eager"), ("0", "lazy")])

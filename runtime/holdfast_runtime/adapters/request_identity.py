@@ -23,7 +23,9 @@ from holdfast_runtime.ports.endpoint import EndpointRequest
 from holdfast_runtime.ports.system import Clock
 
 VALID_S: Final = 60  # before and after now; endpoints give no leeway of their own
-REUSED_S: Final = 20  # a token is used so long: two thirds of its time are left for clocks that differ and requests that queue
+REUSED_S: Final = (
+    20  # a token is used at most so long, and a third of its time: two thirds are left for clocks that differ and requests that queue
+)
 MAX_KEPT: Final = 1024  # tokens, about 700 bytes each; keys of objects are many
 
 _KEY_HEADER: Final = "x-restate-service-key"
@@ -32,10 +34,12 @@ _MAKE_ONE: Final = "make one with `openssl genpkey -algorithm ed25519 -out ident
 
 
 class RequestIdentity:
-    """`public_key` is what users give to their SDK."""
+    """`public_key` is what users give to their SDK. valid_s: of a token, from when it is made."""
 
-    def __init__(self, key: Ed25519PrivateKey, clock: Clock) -> None:
+    def __init__(self, key: Ed25519PrivateKey, clock: Clock, *, valid_s: int = VALID_S) -> None:
         self._key = key
+        self._valid_s = valid_s
+        self._reused_s = min(REUSED_S, valid_s / 3)
         self._clock = clock
         self._kept: dict[tuple[str, str | None], tuple[float, Mapping[str, str]]] = {}
         self.public_key = f"publickeyv1_{base58(key.public_key().public_bytes_raw())}"
@@ -49,7 +53,7 @@ class RequestIdentity:
         """`path`: below the base path; `key`: of the target, percent-encoded as in its header, or None."""
         now_s = self._clock.now_ms() / 1000
         kept = self._kept.get((path, key))
-        if kept is not None and 0 <= now_s - kept[0] < REUSED_S:  # a clock that was set back makes a new one
+        if kept is not None and 0 <= now_s - kept[0] < self._reused_s:  # a clock that was set back makes a new one
             return kept[1]
         if len(self._kept) >= MAX_KEPT:
             self._kept.clear()
@@ -58,14 +62,14 @@ class RequestIdentity:
         return headers
 
     def _token(self, path: str, key: str | None, now_s: int) -> str:
-        claims: dict[str, str | int] = {"aud": path, "exp": now_s + VALID_S, "iat": now_s, "nbf": now_s - VALID_S}
+        claims: dict[str, str | int] = {"aud": path, "exp": now_s + self._valid_s, "iat": now_s, "nbf": now_s - VALID_S}
         if key is not None:
             claims["sub"] = unquote(key)
         content = f"{self._head}.{_part(claims)}"
         return f"{content}.{_base64(self._key.sign(content.encode()))}"
 
 
-def load_identity(file: Path, clock: Clock) -> RequestIdentity:
+def load_identity(file: Path, clock: Clock, *, valid_s: int = VALID_S) -> RequestIdentity:
     """From an Ed25519 private key, PKCS#8 in PEM. Raises ValueError saying what is wrong with the file and what to do."""
     try:
         pem = file.read_bytes()
@@ -80,7 +84,7 @@ def load_identity(file: Path, clock: Clock) -> RequestIdentity:
     if not isinstance(key, Ed25519PrivateKey):
         kind = type(key).__name__.removeprefix("_").removesuffix("PrivateKey")
         raise ValueError(f"expected an Ed25519 private key in {file}, found one of another kind ({kind}); {_MAKE_ONE}")
-    return RequestIdentity(key, clock)
+    return RequestIdentity(key, clock, valid_s=valid_s)
 
 
 def base58(raw: bytes) -> str:

@@ -192,6 +192,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         _HANDLERS,
+        "request-identity-expiration",
+        Duration(3 * SECOND, HOUR),
+        MINUTE,
+        "how long a signature is valid",
+        "worker.invoker.request-identity-expiration",
+    ),
+    Setting(
+        _HANDLERS,
         "aws-assume-role-external-id",
         EXTERNAL_ID,
         None,

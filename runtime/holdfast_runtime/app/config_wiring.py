@@ -23,6 +23,7 @@ def runtime_config(found: Configuration, sockets: tuple[socket.socket, socket.so
         shards=found["shards"],
         settings=coordinator_settings(found),
         request_identity_private_key_pem_file=found["request-identity-private-key-pem-file"],
+        request_identity_valid_s=round(found.seconds("request-identity-expiration")),
         cluster_name=found["cluster-name"],
         advertised_ingress=found["ingress-advertised-address"],
         grace_s=found.seconds("shutdown-grace"),

@@ -57,6 +57,7 @@ class RuntimeConfig:
     shards: int = 4
     settings: Settings = field(default_factory=lambda: Settings(exclusive_store=True))
     request_identity_private_key_pem_file: Path | None = None
+    request_identity_valid_s: int = 60
     cluster_name: str = "holdfast"
     advertised_ingress: str | None = None
     grace_s: float = GRACE_S
@@ -138,7 +139,7 @@ class Runtime:
         from holdfast_runtime.adapters.request_identity import load_identity  # loads `cryptography`
 
         try:
-            self.endpoints.identity = load_identity(file, self.clock)
+            self.endpoints.identity = load_identity(file, self.clock, valid_s=self._config.request_identity_valid_s)
         except ValueError as error:
             raise IdentityKeyUnusable(str(error)) from error
         log.info("request_identity.loaded", extra={"public_key": self.endpoints.identity.public_key})
