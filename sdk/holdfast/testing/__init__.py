@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from holdfast.testing.errors import HandlerFailed, NotKept, OutOfPatience, ReplayMismatch, Stuck
+    from holdfast.testing.errors import HandlerFailed, NotDeterministic, NotKept, OutOfPatience, ReplayMismatch, Stuck
     from holdfast.testing.faults import Crash, crashes
     from holdfast.testing.journal import Journal, Step
     from holdfast.testing.mocks import Mock, MockCall
@@ -22,6 +22,7 @@ __all__ = [
     "Journal",
     "Mock",
     "MockCall",
+    "NotDeterministic",
     "NotKept",
     "OutOfPatience",
     "PromiseHandle",
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "errors": ("HandlerFailed", "NotKept", "OutOfPatience", "ReplayMismatch", "Stuck"),
+    "errors": ("HandlerFailed", "NotDeterministic", "NotKept", "OutOfPatience", "ReplayMismatch", "Stuck"),
     "faults": ("Crash", "crashes"),
     "journal": ("Journal", "Step"),
     "mocks": ("Mock", "MockCall"),

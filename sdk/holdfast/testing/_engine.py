@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -337,11 +337,14 @@ class Engine:
         process, real = self._process, self._real
         assert process is not None and real is not None and self._context is not None
         answer: asyncio.Future[EndpointResponse] = process.loop.create_future()
-        work = self._served.request(request, timeout_s=timeout_s)
-        task = real.create_task(_as_coroutine(work), name=f"holdfast {request.path}", context=self._context.copy())
+        work = self._exchange(request, timeout_s)
+        task = real.create_task(work, name=f"holdfast {request.path}", context=self._context.copy())
         self._running[task] = request.path.removeprefix("/invoke/")
         task.add_done_callback(lambda ended: self._ended(process, answer, ended))
         return await answer
+
+    async def _exchange(self, request: EndpointRequest, timeout_s: float) -> EndpointResponse:
+        return await self._served.request(request, timeout_s=timeout_s)
 
     def _ended(self, process: Process, answer: asyncio.Future[EndpointResponse], task: asyncio.Task[EndpointResponse]) -> None:
         if self._running.pop(task, None) is None or self.closed:
@@ -393,7 +396,3 @@ class Engine:
             self._graves.append(self._process.loop)
             self._process = None
         self._kick()
-
-
-async def _as_coroutine(work: Awaitable[EndpointResponse]) -> EndpointResponse:
-    return await work

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast import _drive, _drive_sync
-from holdfast._attempt import Attempt, Closure
+from holdfast._attempt import Attempt, Closure, Request
 from holdfast.endpoint import Endpoint
 from holdfast.errors import TerminalError
-from holdfast.logs import Log
+from holdfast.logs import AttemptLogger, Log
 from holdfast.protocol import frames
 from holdfast.protocol.frames import encode
 from holdfast.protocol.machine import Machine, Suspended
@@ -58,6 +58,7 @@ class Handlers(Endpoint):
         self.always_replay = always_replay
         self.disable_retries = disable_retries
         self._mocks: dict[tuple[str, str], Handler[Any, Any]] = {}
+        self._last_errors: dict[str, str] = {}
 
     def mock(self, mock: Mock[Any, Any]) -> bool:
         """Put a mock in place; True when discovery has to be repeated."""
@@ -74,6 +75,12 @@ class Handlers(Endpoint):
 
     def attempt(self, version: int, body: bytes, handler: Handler[Any, Any]) -> Attempt:
         return TestAttempt(TestMachine(version, body), handler, self._log, self)
+
+    def is_new(self, invocation: str, error: BaseException) -> bool:
+        """Whether this invocation did not fail like this the last time."""
+        text = f"{type(error).__name__}: {error}"
+        before, self._last_errors[invocation] = self._last_errors.get(invocation), text
+        return before != text
 
     def _find(self, service: str, handler: str) -> Handler[Any, Any] | str:
         return self._mocks.get((service, handler)) or super()._find(service, handler)
@@ -122,6 +129,19 @@ class Handlers(Endpoint):
         return await _drive.in_thread(lambda: _drive_sync.drive(attempt))
 
 
+class _OnceLogger(AttemptLogger):
+    """Logs an error once, and not again for every retry that virtual time brings within milliseconds."""
+
+    def __init__(self, log: Log, request: Request, machine: Machine, is_new: Callable[[str, BaseException], bool]) -> None:
+        super().__init__(log, request, machine)
+        self._invocation = request.invocation_id
+        self._is_new = is_new
+
+    def attempt_failed(self, error: BaseException) -> None:
+        if self._is_new(self._invocation, error):
+            super().attempt_failed(error)
+
+
 class TestMachine(Machine):
     """Tells its attempt of every entry before it is added."""
 
@@ -162,6 +182,7 @@ class TestAttempt(Attempt):
 
     def __init__(self, machine: TestMachine, handler: Handler[Any, Any], log: Log, handlers: Handlers) -> None:
         super().__init__(machine, handler, log)
+        self.logger = _OnceLogger(log, self.request, machine, handlers.is_new)
         self._handlers = handlers
         self._name = handler.full_name
         self.cut = False
@@ -202,11 +223,12 @@ class TestAttempt(Attempt):
             super().returned(value)
 
     def raised(self, error: BaseException) -> None:
-        if isinstance(error, TerminalError) and self.machine.mismatch is None and self._must_repeat():
+        mismatch = self.machine.mismatch
+        if isinstance(error, TerminalError) and mismatch is None and self._must_repeat():
             self._cut()
-        else:
-            super().raised(error)
-        if (mismatch := self.machine.mismatch) is not None:
+            return
+        super().raised(error)
+        if mismatch is not None:
             self._tell(mismatch)
 
     def _cut(self) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from holdfast._calls import Call
-from holdfast.errors import TerminalError
+from holdfast.errors import JournalMismatchError, TerminalError
 from holdfast.logs import Log
 from holdfast.options import milliseconds
 from holdfast.protocol import ids
@@ -17,7 +17,7 @@ from holdfast.service import ServiceBase
 from holdfast.testing._backend import Verb
 from holdfast.testing._engine import Engine, Nothing, Process
 from holdfast.testing._handlers import Handlers
-from holdfast.testing.errors import HandlerFailed, NotKept, Stuck
+from holdfast.testing.errors import HandlerFailed, NotDeterministic, NotKept, Stuck
 from holdfast.testing.faults import EndpointFault, Faults, StepFault
 from holdfast.testing.journal import Journal, journal_of
 from holdfast.testing.mocks import CONTROL, Mock
@@ -139,13 +139,16 @@ class Memory:
             outcome = await self._ask(lambda process, _: self._outcome(process, parsed), moves_time=True)
         except Nothing:
             raise await self._stuck(invocation_id) from self._failures.get(invocation_id)
+        except NotDeterministic as error:
+            text = f"{error}\n\n{await self._timeline(error.invocation_id)}"
+            raise NotDeterministic(text, invocation_id=error.invocation_id) from error.__cause__
         match outcome:
             case Success(value):
                 return value
             case Failed(code, message, metadata):
-                error = TerminalError(message, metadata=metadata)
-                error.code = code
-                raise error
+                failed = TerminalError(message, metadata=metadata)
+                failed.code = code
+                raise failed
         raise NotKept(f"{invocation_id} is not known: was it purged, or is its retention over?")
 
     async def _outcome(self, process: Process, invocation_id: InvocationId) -> Outcome | NotFound:
@@ -252,16 +255,27 @@ class Memory:
     def _failed(self, handler: str, invocation_id: str, error: BaseException) -> None:
         """Called in the handler's thread."""
         self._failures[invocation_id] = error
-        if self._disable_retries:
+        if self._disable_retries or isinstance(error, JournalMismatchError):
             self._news.append((handler, invocation_id, error))
 
     def _after_attempt(self) -> None:
-        if self._news:
-            handler, invocation_id, error = self._news.pop(0)
-            self._news.clear()
-            failed = HandlerFailed(f"{handler} ({invocation_id}) failed, and retries are disabled: {type(error).__name__}: {error}")
-            failed.__cause__ = error
-            self._engine.fail(failed)
+        """A test that waits hears at once of what no retry can heal."""
+        if not self._news:
+            return
+        handler, invocation_id, error = self._news[0]
+        self._news.clear()
+        where = f"{handler} ({invocation_id})"
+        failed: AssertionError
+        if isinstance(error, JournalMismatchError):
+            failed = NotDeterministic(f"{where} is not deterministic: {error}", invocation_id=invocation_id)
+        else:
+            failed = HandlerFailed(f"{where} failed, and retries are disabled: {type(error).__name__}: {error}")
+        failed.__cause__ = error
+        self._engine.fail(failed)
+
+    async def _timeline(self, invocation_id: str) -> str:
+        row = await self._ask(lambda process, _: process.coordinator.describe(_parsed(invocation_id)))
+        return "" if row is None else str(journal_of(row))
 
     async def _stuck(self, invocation_id: str) -> Stuck:
         """Why nothing can happen any more."""
@@ -283,7 +297,7 @@ class Memory:
 def reason(journal: Journal) -> str:
     """What an invocation waits for, in words."""
     if journal.status == "paused":
-        return f"somebody to resume it: it is paused after its last failure: {journal.failure or 'unknown'}"
+        return f"somebody to resume it: it is paused after its last failure: {first_line(journal.failure) or 'unknown'}"
     if journal.status in ("pending", "inboxed", "queued"):
         return "its key: another invocation holds it"
     waiting = [step for step in journal.steps if step.state == "waiting"]
@@ -291,6 +305,10 @@ def reason(journal: Journal) -> str:
         return "an awakeable or a signal; complete it with runtime.resolve_awakeable or handle.signal"
     hints = {"await promise": "; complete it with runtime.promise(...).resolve(...)", "run": " (never executed: was it awaited?)"}
     return " and ".join(f"'{step}'{hints.get(step.kind, '')}" for step in waiting)
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def _parsed(invocation_id: str) -> InvocationId:

@@ -11,6 +11,14 @@ class HandlerFailed(AssertionError):
     """A handler failed with an error that would be retried, and retries are disabled. The error is the `__cause__`."""
 
 
+class NotDeterministic(AssertionError):
+    """A handler did not do again what its journal records. The JournalMismatchError is the `__cause__`."""
+
+    def __init__(self, message: str, *, invocation_id: str) -> None:
+        super().__init__(message)
+        self.invocation_id = invocation_id
+
+
 class OutOfPatience(AssertionError):
     """A handler has been busy for longer, in real time, than the runtime's `patience`."""
 

@@ -5,7 +5,6 @@ Rules: a fault counts down and is then over; an entry is named by its index in t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,12 +38,10 @@ class Crash:
         return f"{self.of} lost {where} entry {self.entry} was stored"
 
 
-def crashes(entries: int) -> Iterator[Crash]:
+def crashes(entries: int) -> list[Crash]:
     """Every crash up to journal entry `entries`, for `pytest.mark.parametrize("crash", crashes(8), ids=str)`."""
-    for entry in range(1, entries + 1):
-        for stored in (False, True):
-            yield Crash(entry, stored=stored)
-            yield Crash(entry, of="coordinator", stored=stored)
+    kinds: list[Literal["attempt", "coordinator"]] = ["attempt", "coordinator"]
+    return [Crash(entry, of=of, stored=stored) for entry in range(1, entries + 1) for stored in (False, True) for of in kinds]
 
 
 @dataclass(eq=False, slots=True)

@@ -1,0 +1,178 @@
+"""Virtual time: it stands still unless the test waits, and it jumps over what is idle."""
+
+import asyncio
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from holdfast import Context, Service, sync
+from holdfast.testing import OutOfPatience, Stuck, TestRuntime
+from holdfast.testing.sync import TestRuntime as SyncTestRuntime
+from tests.testing.shop import EFFECTS, approvals, nap, naps, request, sync_nap, wait_for_answer, wait_for_word
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+async def test_thirty_days_pass_at_once_and_handlers_see_them() -> None:
+    async with TestRuntime(naps, start_at=START) as runtime:
+        assert await runtime.call(nap, 30) == "2030-01-31T00:00:00+00:00"
+        assert runtime.now() == START + timedelta(days=30)
+        assert await runtime.call(sync_nap, 30) == "2030-03-02T00:00:00+00:00"
+
+
+async def test_a_thirty_day_sleep_costs_less_than_50_ms_of_cpu() -> None:
+    async with TestRuntime(naps) as runtime:
+        await runtime.call(nap, 1)  # what is loaded once is loaded
+        best = min([await _cpu_of_a_nap(runtime) for _ in range(5)])
+    assert best < 0.050  # CPU time: a busy machine does not count
+
+
+async def _cpu_of_a_nap(runtime: TestRuntime) -> float:
+    began = time.process_time()
+    await runtime.call(nap, 30)
+    return time.process_time() - began
+
+
+async def test_time_stands_still_while_nobody_waits() -> None:
+    async with TestRuntime(approvals, start_at=START) as runtime:
+        asked = await runtime.send(request, "a new desk", key="ann")
+        await runtime.settle()
+        assert EFFECTS == ["mail a new desk"]
+        assert runtime.now() == START
+        assert await asked.status() == "suspended"
+
+
+async def test_what_is_due_on_the_way_happens_at_its_time() -> None:
+    async with TestRuntime(approvals, start_at=START) as runtime:
+        asked = await runtime.send(request, "a new desk", key="ann")
+        await runtime.advance(timedelta(days=3) - timedelta(milliseconds=1))
+        assert (await runtime.state(approvals, "ann")) == {"status": "asked"}
+        await runtime.advance(timedelta(milliseconds=1))
+        assert (await runtime.state(approvals, "ann")) == {"status": "expired"}
+        assert await asked.result() == "expired"
+        assert runtime.now() == START + timedelta(days=3)
+
+
+async def test_a_delayed_send_starts_at_its_time() -> None:
+    async with TestRuntime(naps, start_at=START) as runtime:
+        later = await runtime.send(nap, 1, delay=timedelta(days=7))
+        assert await later.status() == "scheduled"
+        await runtime.advance(timedelta(days=7))
+        assert await later.status() == "suspended"
+        assert await later.result() == "2030-01-09T00:00:00+00:00"
+
+
+async def test_time_stands_still_while_a_handler_does_real_io() -> None:
+    service = Service("io")
+    ended: list[str] = []
+
+    @service.handler
+    async def fetch(ctx: Context) -> str:
+        return await ctx.run(over_a_socket)
+
+    @service.handler
+    def fetch_sync(ctx: sync.Context) -> str:
+        return ctx.run(in_a_thread)
+
+    async def over_a_socket() -> str:
+        server = await asyncio.start_server(_echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        writer.write(b"hello\n")
+        line = await reader.readline()
+        writer.close()
+        server.close()
+        ended.append("socket")
+        return line.decode()
+
+    def in_a_thread() -> str:
+        done = threading.Event()
+        threading.Timer(0.0, done.set).start()
+        assert done.wait(30)
+        ended.append("thread")
+        return "done"
+
+    async with TestRuntime(service, naps, start_at=START) as runtime:
+        long = await runtime.send(nap, 1)
+        assert await runtime.call(fetch) == "hello\n"
+        assert await runtime.call(fetch_sync) == "done"
+        assert ended == ["socket", "thread"]
+        assert runtime.now() == START  # although a timer was there to jump to
+        await long.result()
+
+
+async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(await reader.readline())
+    writer.close()
+
+
+async def test_what_the_test_itself_has_ready_comes_before_a_jump() -> None:
+    async with TestRuntime(approvals, start_at=START) as runtime:
+        asked = await runtime.send(request, "a new desk", key="ann")
+
+        async def approve() -> None:
+            await runtime.settle()
+            await runtime.promise(approvals, "ann", "decision").resolve(True)
+
+        result, _ = await asyncio.gather(asked.result(), approve())
+        assert result == "approved"
+        assert runtime.now() == START
+
+
+async def test_waiting_for_what_cannot_come_fails_at_once_and_says_what_is_missing() -> None:
+    async with TestRuntime(naps) as runtime:
+        asked = await runtime.send(wait_for_answer)
+        with pytest.raises(Stuck, match=r"an awakeable or a signal; complete it with runtime\.resolve_awakeable") as stuck:
+            await asked.result()
+        assert "run ask" in str(stuck.value)
+        await runtime.resolve_awakeable(asked.awakeable_id(), "yes")
+        assert await asked.result() == "yes"
+
+
+async def test_signals_and_rejected_awakeables_reach_the_handler() -> None:
+    async with TestRuntime(naps) as runtime:
+        told = await runtime.send(wait_for_word)
+        await told.signal("word", "go")
+        assert await told.result() == "go"
+        asked = await runtime.send(wait_for_answer)
+        await runtime.settle()
+        await runtime.reject_awakeable(asked.awakeable_id(), "not today")
+        with pytest.raises(Exception, match="not today"):
+            await asked.result()
+
+
+async def test_a_handler_that_hangs_is_named_when_patience_ends() -> None:
+    service, release = Service("slow"), asyncio.Event()
+
+    @service.handler
+    async def hang(ctx: Context) -> None:
+        await release.wait()
+
+    async with TestRuntime(service, patience=timedelta(milliseconds=50)) as runtime:
+        with pytest.raises(OutOfPatience, match="slow/hang"):
+            await runtime.call(hang)
+        release.set()
+
+
+def test_plain_tests_have_the_same_runtime() -> None:
+    with SyncTestRuntime(naps, approvals, start_at=START) as runtime:
+        assert runtime.call(nap, 30) == "2030-01-31T00:00:00+00:00"
+        asked = runtime.send(request, "a desk", key="bob")
+        runtime.advance(timedelta(days=1))
+        runtime.promise(approvals, "bob", "decision").resolve(False)
+        assert asked.result() == "refused"
+        assert runtime.promise(approvals, "bob", "decision").peek() is False
+        assert [inner.status() for inner in runtime.invocations(approvals)] == ["completed"]
+
+
+async def test_the_plain_runtime_refuses_a_running_loop() -> None:
+    with SyncTestRuntime(naps) as runtime, pytest.raises(RuntimeError, match=r"use holdfast\.testing\.TestRuntime and await"):
+        runtime.call(nap, 1)
+
+
+async def test_a_closed_runtime_says_so() -> None:
+    async with TestRuntime(naps) as runtime:
+        await runtime.call(nap, 1)
+    with pytest.raises(RuntimeError, match="closed"):
+        await runtime.call(nap, 1)
