@@ -27,7 +27,7 @@ from holdfast_runtime.engine.model import Status
 from holdfast_runtime.engine.payload import BlobRef, Entry, blob_refs, entry_type, success
 from holdfast_runtime.engine.registry import DAY_MS
 from holdfast_runtime.engine.snapshot import snapshot
-from tests.simulation.processes import DEPLOYMENT, VIEW
+from tests.simulation.processes import DEPLOYMENT
 
 from . import machine as one_shard
 from .machine import NOW, Machine, arrival, call, output, ran, response, run, set_state, sleep
@@ -71,10 +71,9 @@ def test_it_runs_once_more_with_its_input_and_nothing_else() -> None:
     assert machine.status(A) is Status.DONE
 
 
-def test_its_retentions_are_those_of_requests_without_a_key() -> None:
-    machine = finished(Machine()).after(again())
-    hour = VIEW.services["Plain"].handlers["run"].journal_retention_ms
-    assert (machine.invocation(B)[model.RETENTION], machine.invocation(B)[model.JOURNAL_RETENTION]) == (hour, hour)
+def test_it_is_kept_as_long_as_the_old_one() -> None:
+    machine = Machine().after(arrival(A, retention_ms=DAY_MS, journal_retention_ms=5_000), response(A, Ended(), output()), again())
+    assert (machine.invocation(B)[model.RETENTION], machine.invocation(B)[model.JOURNAL_RETENTION]) == (DAY_MS, 5_000)
 
 
 def test_an_object_handler_queues_on_its_key() -> None:
@@ -125,6 +124,7 @@ def test_a_request_that_comes_when_nothing_is_known_of_it_any_more_is_refused() 
         ([arrival(A, **KEPT), Operate(Verb.KILL, A), Operate(Verb.PURGE_JOURNAL, A)], Operated.NO_JOURNAL),
         ([arrival(A, retention_ms=DAY_MS, journal_retention_ms=0), Operate(Verb.KILL, A)], Operated.NO_JOURNAL),
         ([arrival(A, "Flow", "run", "k", **KEPT), Operate(Verb.KILL, A)], Operated.UNSUPPORTED),
+        ([arrival(A, "Flow", "query", "k", **KEPT), Operate(Verb.KILL, A)], Operated.UNSUPPORTED),
         ([arrival(A, retention_ms=0, journal_retention_ms=0), Operate(Verb.KILL, A)], Operated.NOT_FOUND),
     ],
 )

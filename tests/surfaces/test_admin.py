@@ -247,7 +247,7 @@ async def test_a_resume_may_name_where_it_goes_on(admin: Http, front: FakeFront,
             409,
             "The invocation '{id}' is still running or the deployment id is not pinned yet, deployment id cannot be changed.",
         ),
-        (Done.NO_DEPLOYMENT, 400, "The query parameter 'deployment' is invalid. Reason: there is no deployment 'latest' for"),
+        (Done.NO_DEPLOYMENT, 400, "The given deployment was not found when trying to resume the invocation '{id}'."),
         (Done.NO_HANDLER, 400, "The query parameter 'deployment' is invalid. Reason: the deployment 'latest' does not serve the handler"),
         (Done.NO_VERSION, 400, "The query parameter 'deployment' is invalid. Reason: the deployment 'latest' does not speak the service"),
     ],
@@ -301,7 +301,11 @@ RESTARTS = {
         "Restarting the invocation '{id}' is not supported. Restarting workflows is not supported, "
         "and restarting invocations created using the old service protocol.",
     ),
-    Done.OUT_OF_RANGE: (400, "The query parameter 'from' is invalid. Reason: the journal of '{id}' has no entry of this index"),
+    Done.NO_DEPLOYMENT: (400, "The given deployment was not found when trying to restart as new the invocation '{id}'."),
+    **dict.fromkeys(
+        (Done.OUT_OF_RANGE, Done.UNFINISHED),
+        (400, "The prefix of the journal '{id}' up to 'from' (included) contains some Commands without respective Completions."),
+    ),
 }
 
 
@@ -323,7 +327,7 @@ async def test_a_batch_says_of_each_what_became_of_it(admin: Http, front: FakeFr
     assert (answer.status, answer.json()["succeeded"]) == (200, [restarted if operation == "restart-as-new" else known])
     failed = {item["invocation_id"]: item["error"] for item in answer.json()["failed"]}
     assert failed[unknown] == f"Invocation '{unknown}' not found"
-    assert failed[busy] == f"The invocation '{busy}' is still running."
+    assert failed[busy] == f"Invocation '{busy}' is still running"
     assert "no owner" in failed[lost]
 
 
@@ -334,7 +338,7 @@ async def test_a_batch_says_of_each_what_became_of_it(admin: Http, front: FakeFr
         ({}, 422, "Failed to deserialize the JSON body into the target type: invocation_ids: expected a list"),
         ({"invocation_ids": [1]}, 422, "Failed to deserialize the JSON body into the target type: invocation_ids[0]: expected"),
         ({"invocation_ids": ["inv"]}, 422, "Failed to deserialize the JSON body into the target type: invocation_ids[0]: bad"),
-        ({"invocation_ids": [], "deployment": "foo"}, 400, "The query parameter 'deployment' is invalid. Reason: bad format"),
+        ({"invocation_ids": [], "deployment": "foo"}, 400, "The request field 'deployment' is invalid. Reason: bad format"),
         ({"invocation_ids": [], "deployment": 1}, 400, "The request field 'deployment' is invalid."),
     ],
 )

@@ -212,6 +212,8 @@ class Node:
                 raise TimeoutError(f"no owner of shard {shard_number} answered within {limit:g} s")
             if request["ask"] == "arrive":
                 request = again(request)
+            elif request["ask"] == "look":
+                request = {**request, "again": True}
             await self.clock.sleep(delay)
             delay = min(delay * 2, 0.5)
 

@@ -90,7 +90,7 @@ async def arrive(shard: Shard, event: Arrive, *, wait: bool) -> Arrived:
 
 
 async def _look(shard: Shard, request: Request) -> Reply:
-    answer, lsn = await shard.perform(Look(request["id"]))
+    answer, lsn = await shard.perform(Look(request["id"], request.get("again", False)))
     assert isinstance(answer, Seen)
     if request["wait"] and answer.exists and answer.result is None:
         waiter = shard.wait_for(request["id"])

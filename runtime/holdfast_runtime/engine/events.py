@@ -154,9 +154,13 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Read an invocation for somebody outside; a read has no operations but waits for the durability of what it saw."""
+    """Read an invocation for somebody outside; a read has no operations but waits for the durability of what it saw.
+
+    again: asked before, so that a result which is not kept may have come and gone meanwhile.
+    """
 
     invocation: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

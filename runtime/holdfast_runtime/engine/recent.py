@@ -1,4 +1,5 @@
-"""Results of invocations that are not retained, kept for three minutes: a request that is sent again in that time still finds its answer.
+"""Results of invocations that are not retained, kept for three minutes: a request that is sent again in that time still finds its answer,
+and so does who has waited for it at an owner that was lost. Who asks for the first time does not (http-api §1.8).
 
 `X/<shard>/recent` = {minute: [number of pages, bytes in the last]}, pages `X/<shard>/recent/<minute>/<n>` = {invocation: [result, request
 id]}.

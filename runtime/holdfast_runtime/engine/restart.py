@@ -19,11 +19,12 @@ from typing import Any, Final
 
 from holdfast.protocol import messages
 from holdfast.protocol.ids import InvocationId
+from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.engine import accept, journal, model, pinning, recent
 from holdfast_runtime.engine.events import Arrive, Operated, Restart
 from holdfast_runtime.engine.model import Document, Status
 from holdfast_runtime.engine.payload import BlobRef, Entry, entry_type, size_of, stored_size
-from holdfast_runtime.engine.registry import Deployment, HandlerKind, retention_of
+from holdfast_runtime.engine.registry import Deployment, HandlerKind
 from holdfast_runtime.engine.transaction import Transaction
 
 COPY_BYTES: Final = 32 * 1024 * 1024  # of a prefix: it is copied in one log record, and every attempt is sent all of it
@@ -45,7 +46,7 @@ def restart(tx: Transaction, event: Restart) -> Operated:
         return Operated.NOT_STARTED
     if document[model.STATUS] != Status.DONE:
         return Operated.STILL_RUNNING
-    if document[model.TARGET][3] == HandlerKind.RUN.value:
+    if _is_of_workflow(tx, document):
         return Operated.UNSUPPORTED
     if journal.is_gone(document, tx.now):
         return Operated.NO_JOURNAL
@@ -67,13 +68,12 @@ def _create(tx: Transaction, event: Restart, document: Document) -> Operated:
     deployment = pinning.choose(tx.registry, target, wanted, version)
     if isinstance(deployment, Operated):
         return deployment
-    retention, journal_retention = retention_of(deployment.services[target[0]].handlers[target[1]], None)
     arrival = Arrive(
         invocation=event.new_invocation,
         target=target,
         entry=copied[0],
-        retention_ms=retention,
-        journal_retention_ms=journal_retention,
+        retention_ms=document[model.RETENTION],
+        journal_retention_ms=document[model.JOURNAL_RETENTION],
         source=[],
         request=event.request,
         minted_at=event.minted_at,
@@ -85,6 +85,12 @@ def _create(tx: Transaction, event: Restart, document: Document) -> Operated:
         more[model.SEED_OF] = document.get(model.SEED_OF) or event.invocation
     accept.create(tx, arrival, more)
     return Operated.APPLIED
+
+
+def _is_of_workflow(tx: Transaction, document: Document) -> bool:
+    service, _, _, kind = document[model.TARGET]
+    registered = tx.registry.services.get(service)
+    return kind == HandlerKind.RUN.value or (registered is not None and registered.type is ServiceType.WORKFLOW)
 
 
 def _pin(document: Document, deployment: Deployment, wanted: str, *, from_input: bool) -> Document:

@@ -47,6 +47,11 @@ _NOT_STARTED: Final = (425, "The invocation '{id}' is either inboxed or schedule
 _DEPLOYMENT: Final = "The query parameter 'deployment' is invalid. Reason: "
 _FROM: Final = "The query parameter 'from' is invalid. Reason: "
 
+_UNFINISHED: Final = (  # also when there is no such entry, as the reference says it
+    400,
+    "The prefix of the journal '{id}' up to 'from' (included) contains some Commands without respective Completions.",
+)
+
 # Refusals per operation; APPLIED and ACCEPTED are in _SUCCESS.
 _REFUSALS: Final[Mapping[tuple[str, Done], tuple[int, str]]] = {
     ("cancel", Done.ALREADY_COMPLETED): _COMPLETED,
@@ -63,6 +68,11 @@ _REFUSALS: Final[Mapping[tuple[str, Done], tuple[int, str]]] = {
         409,
         "The invocation '{id}' is still running or the deployment id is not pinned yet, deployment id cannot be changed.",
     ),
+    ("resume", Done.NO_DEPLOYMENT): (400, "The given deployment was not found when trying to resume the invocation '{id}'."),
+    ("restart-as-new", Done.NO_DEPLOYMENT): (
+        400,
+        "The given deployment was not found when trying to restart as new the invocation '{id}'.",
+    ),
     ("restart-as-new", Done.NOT_STARTED): (425, "The invocation '{id}' cannot be restarted because it's not running yet."),
     ("restart-as-new", Done.STILL_RUNNING): (409, "The invocation '{id}' is still running."),
     ("restart-as-new", Done.UNSUPPORTED): (
@@ -75,11 +85,8 @@ _REFUSALS: Final[Mapping[tuple[str, Done], tuple[int, str]]] = {
         "The invocation '{id}' cannot be restarted because the input is not available. "
         "This indicates that the journal was already purged, or not retained at all.",
     ),
-    ("restart-as-new", Done.OUT_OF_RANGE): (400, _FROM + "the journal of '{id}' has no entry of this index"),
-    ("restart-as-new", Done.UNFINISHED): (
-        400,
-        _FROM + "the journal of '{id}' up to this entry has a command that was not completed; choose an entry before that command",
-    ),
+    ("restart-as-new", Done.OUT_OF_RANGE): _UNFINISHED,
+    ("restart-as-new", Done.UNFINISHED): _UNFINISHED,
     ("restart-as-new", Done.TOO_LARGE): (
         400,
         _FROM + "the journal of '{id}' up to this entry is larger than what can be copied; choose an earlier entry",
@@ -87,10 +94,6 @@ _REFUSALS: Final[Mapping[tuple[str, Done], tuple[int, str]]] = {
 }
 # Whichever operation asked for a deployment.
 _NO_DEPLOYMENT: Final[Mapping[Done, tuple[int, str]]] = {
-    Done.NO_DEPLOYMENT: (
-        400,
-        _DEPLOYMENT + "there is no deployment '{deployment}' for the invocation '{id}'; register one, or choose another",
-    ),
     Done.NO_HANDLER: (400, _DEPLOYMENT + "the deployment '{deployment}' does not serve the handler of the invocation '{id}'"),
     Done.NO_VERSION: (
         400,
@@ -112,7 +115,10 @@ def invocation_routes(front: Front) -> Mapping[str, Mapping[str, Handler]]:
         async def operate(request: Request, api: int) -> Response:
             invocation_id = invocation_id_of(request)
             query = request.query_params
-            deployment = _deployment(query.get("deployment"), name)
+            try:
+                deployment = _deployment(query.get("deployment"), name)
+            except IdError as problem:
+                raise AdminError(error(400, _DEPLOYMENT + problem.reason)) from problem
             upto = _index(query.get("from", "0")) if name == "restart-as-new" else 0
             found = await _operate(front, name, invocation_id, deployment, upto)
             if isinstance(found, Restarted):
@@ -216,7 +222,7 @@ def _refusal(name: str, invocation_id: InvocationId, done: Done, deployment: str
 
 
 def _deployment(given: str | None, operation: str) -> str | None:
-    """An id, "latest", or None: the pinned one."""
+    """An id, "latest", or None: the pinned one. Raises IdError."""
     if operation not in ("resume", "restart-as-new"):
         return None
     if given is None:
@@ -225,10 +231,7 @@ def _deployment(given: str | None, operation: str) -> str | None:
         return None
     if given in (_LATEST, "Latest"):
         return _LATEST
-    try:
-        parse_deployment_id(given)
-    except IdError as problem:
-        raise AdminError(error(400, _DEPLOYMENT + problem.reason)) from problem
+    parse_deployment_id(given)
     return given
 
 
@@ -259,7 +262,10 @@ def _batch(body: Mapping[str, Any], name: str) -> tuple[list[InvocationId], str 
     deployment = body.get("deployment")
     if deployment is not None and not isinstance(deployment, str):
         raise invalid_field("deployment", f"expected Keep, Latest or a deployment id, found {type(deployment).__name__}")
-    return wanted, _deployment(deployment, name)
+    try:
+        return wanted, _deployment(deployment, name)
+    except IdError as problem:
+        raise invalid_field("deployment", problem.reason) from problem
 
 
 async def _operate_all(front: Front, name: str, wanted: list[InvocationId], deployment: str | None) -> dict[str, Any]:
@@ -290,7 +296,8 @@ def _why(name: str, invocation_id: InvocationId, found: Done | CoordinatorUnavai
         return f"the coordinator cannot be reached: {found}"
     if found is Done.NOT_FOUND:
         return f"Invocation '{invocation_id}' not found"
-    return _refusal(name, invocation_id, found, deployment)[1]
+    message = _refusal(name, invocation_id, found, deployment)[1]
+    return message.replace("The invocation", "Invocation", 1).removesuffix(".")
 
 
 # ---- Our own
