@@ -62,7 +62,7 @@ def test_misuse(arguments: list[str], words: list[str]) -> None:
 def test_unknown_things(shop: Server) -> None:
     says(shop.cli("call", "nobody/greet", "1"), 1, "not accepted", "nobody")
     says(shop.cli("call", "greeter/nothing", "1"), 1, "nothing")
-    says(shop.cli("state", "get", "nobody", "k"), 1, "'nobody' does not exist")
+    says(shop.cli("state", "get", "nobody", "k"), 1, "no service 'nobody'")
     says(shop.cli("deployments", "remove", "dp_unknown", "--yes"), 1, "dp_unknown")
     says(shop.cli("deployments", "register", "arn:aws:lambda:us-east-1:1:function:f"), 1, "version or alias")
     says(shop.cli("deployments", "register", "http://127.0.0.1:1"), 1, "META0003", "127.0.0.1:1")

@@ -1,39 +1,79 @@
 """The `holdfast` command: its parts, and what becomes of errors.
 
-Rules: commands import what they need when they run, so that `--help` and the small ones start quickly; an error is one
-sentence on standard error and exit code 1 (refused, impossible) or 2 (misused), never a stack trace.
+Rules: a command is imported when it is used or explained, and imports what it needs when it runs, so that everything starts quickly; an
+error is one sentence on standard error and exit code 1 (refused, impossible) or 2 (misused), never a stack trace.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from holdfast_runtime.app.commands import call, config, demo, deployments, dev, invocations, serve, services, state, version
 from holdfast_runtime.app.errors import FAILED, CliError
 from holdfast_runtime.app.options import apply_colour
 
+_RUN, _USE, _LOOK = "Run", "Use", "Look and operate"
+# name -> (its part of the help, module in `commands`, what it is there)
+_COMMANDS: Final = {
+    "dev": (_RUN, "dev", "dev"),
+    "serve": (_RUN, "serve", "serve"),
+    "demo": (_RUN, "demo", "demo"),
+    "call": (_USE, "call", "call"),
+    "invocations": (_LOOK, "invocations", "app"),
+    "state": (_LOOK, "state", "app"),
+    "services": (_LOOK, "services", "app"),
+    "deployments": (_LOOK, "deployments", "app"),
+    "sql": (_LOOK, "sql", "sql"),
+    "whoami": (_LOOK, "whoami", "whoami"),
+    "config": (_LOOK, "config", "config"),
+    "version": (_LOOK, "version", "version"),
+}
+
+
+class _Commands(TyperGroup):
+    """Knows all names; makes a command when it is asked for."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: dict[str, Any] = dict.fromkeys(_COMMANDS)  # the names first: suggestions are made of them
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in _COMMANDS and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _made(cmd_name)
+        return self.commands.get(cmd_name)
+
+
+def _made(name: str) -> Any:
+    from importlib import import_module
+
+    panel, module, attribute = _COMMANDS[name]
+    found = getattr(import_module(f"holdfast_runtime.app.commands.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name, rich_help_panel=panel)(found)
+        found = alone
+    made = typer.main.get_command(found)
+    made.name, made.rich_help_panel = name, panel  # type: ignore[attr-defined]
+    return made
+
+
 app = typer.Typer(
     name="holdfast",
-    help="Durable execution: ordinary handlers that always run to their end.",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("dev", rich_help_panel="Run")(dev.dev)
-app.command("serve", rich_help_panel="Run")(serve.serve)
-app.command("demo", rich_help_panel="Run")(demo.demo)
-app.command("call", rich_help_panel="Use")(call.call)
-app.add_typer(invocations.app, name="invocations", rich_help_panel="Look and operate")
-app.add_typer(state.app, name="state", rich_help_panel="Look and operate")
-app.add_typer(services.app, name="services", rich_help_panel="Look and operate")
-app.add_typer(deployments.app, name="deployments", rich_help_panel="Look and operate")
-app.command("config", rich_help_panel="Look and operate")(config.config)
-app.command("version", rich_help_panel="Look and operate")(version.version)
+
+@app.callback()
+def _holdfast() -> None:
+    """Durable execution: ordinary handlers that always run to their end."""
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from urllib.parse import urlencode, urlsplit
 from holdfast_runtime.app.errors import CliError, misuse
 
 TIMEOUT_S: Final = 35.0  # the server answers within 30, if only to say that it cannot
+QUICK_S: Final = 5.0
+_CODE_TWICE: Final = re.compile(r"^(\[\w+\] )\1")  # as discovery errors must have it
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -38,7 +41,7 @@ class Answer:
         except ValueError:
             found = None
         if isinstance(found, dict) and isinstance(found.get("message"), str):
-            return str(found["message"])
+            return _CODE_TWICE.sub(r"\1", found["message"])
         return self.body.decode("utf-8", "replace").strip() or f"the server answered with status {self.status} and no reason"
 
 
@@ -76,20 +79,26 @@ class Api:
         except (OSError, HTTPException) as error:
             raise self._unreachable(error) from error
 
+    def request_json(self, method: str, path: str, document: object, *, query: Mapping[str, Any] | None = None) -> Answer:
+        """document: None for no body. Any status is an answer."""
+        body = None if document is None else json.dumps(document).encode()
+        headers = {} if document is None else {"content-type": "application/json"}
+        return self.request(method, path, query=query, body=body, headers=headers)
+
     def get(self, path: str, **query: Any) -> Any:
         return self.asked("GET", path, query=query).json()
 
     def asked(self, method: str, path: str, *, query: Mapping[str, Any] | None = None, document: object = None) -> Answer:
         """The answer of a request that succeeded. Raises CliError with the server's own words."""
-        body = None if document is None else json.dumps(document).encode()
-        headers = {} if document is None else {"content-type": "application/json"}
-        answer = self.request(method, path, query=query, body=body, headers=headers)
+        answer = self.request_json(method, path, document, query=query)
         if answer.status >= 400:
             raise CliError(answer.message())
         return answer
 
     def _unreachable(self, error: Exception) -> CliError:
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, TimeoutError):
+            return CliError(f"{self._what} at {self._base} did not answer within {self._timeout_s:.0f} seconds; try again, or ask for less")
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
         return CliError(
             f"{self._what} at {self._base} cannot be reached ({text}); start a server with `holdfast dev` or "
@@ -108,6 +117,11 @@ def _answer(status: int, headers: Message, body: bytes) -> Answer:
 
 def admin_api(url: str) -> Api:
     return Api(url, what="the admin API", option="--admin-url or HOLDFAST_ADMIN_URL")
+
+
+def quick_api(url: str) -> Api:
+    """For asking whether it is there."""
+    return Api(url, what="the admin API", option="--admin-url or HOLDFAST_ADMIN_URL", timeout_s=QUICK_S)
 
 
 def ingress_api(url: str) -> Api:

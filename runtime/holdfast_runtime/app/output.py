@@ -1,7 +1,7 @@
 """What commands print: tables and colours where a person reads, plain lines in a pipe, JSON on request.
 
 Rules: results go to standard output, errors and remarks to standard error; a pipe gets whole values, never cut to a
-width; NO_COLOR and terminals without colours are respected (rich does).
+width; NO_COLOR and terminals without colours are respected (rich does). Data is never markup.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.text import Text
 
 _PIPE_WIDTH: Final = 10_000
@@ -34,7 +33,12 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=not stream.isatty())
+    return Console(file=stream, width=None if stream.isatty() else _PIPE_WIDTH, highlight=False, soft_wrap=not stream.isatty(), emoji=False)
+
+
+def width() -> int | None:
+    """Columns of the terminal; None in a pipe, where nothing is cut."""
+    return console().width if sys.stdout.isatty() else None
 
 
 def print_json(document: object) -> None:
@@ -42,22 +46,60 @@ def print_json(document: object) -> None:
 
 
 def say(text: str) -> None:
-    """A line for people; markup allowed."""
+    """A line for people; markup allowed, data in it must be escaped (`quoted`)."""
     console().print(text)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, whole: Sequence[int] = (0,)) -> None:
-    """whole: columns that are never wrapped (ids, which are copied)."""
+def remark(text: str) -> None:
+    """The same on standard error: what is not a result."""
+    console(stderr=True).print(text)
+
+
+def quoted(text: object) -> str:
+    """Data inside of markup."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    whole: Sequence[int] = (0,),
+    right: Sequence[int] = (),
+    cut: Sequence[int] = (),
+) -> None:
+    """whole: columns that are never wrapped (ids, which are copied). right: aligned so. cut: end with `…` in a narrow terminal."""
+    console().print(grid(columns, rows, whole=whole, right=right, cut=cut))
+
+
+def grid(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    whole: Sequence[int] = (0,),
+    right: Sequence[int] = (),
+    cut: Sequence[int] = (),
+) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", border_style="dim")
+    narrow = width() is not None
     for index, column in enumerate(columns):
-        shown.add_column(column, no_wrap=index in whole, overflow="fold")
+        ends = index in cut and narrow
+        shown.add_column(
+            column,
+            no_wrap=index in whole or ends,
+            overflow="ellipsis" if ends else "fold",
+            justify="right" if index in right else "left",
+            min_width=len(column) if ends else None,
+        )
     for row in rows:
-        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))  # data is never markup
-    console().print(shown)
+        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return shown
 
 
 def coloured(text: str, style: str | None) -> Text:
@@ -71,24 +113,29 @@ def status_text(status: str, *, failed: bool = False) -> Text:
     return coloured(shown, STATUS_STYLES.get(shown))
 
 
-def moment(at_ms: int | None) -> str:
-    """The reader's own time; with the date unless it is today."""
-    if at_ms is None:
-        return "-"
-    at = datetime.fromtimestamp(at_ms / 1000).astimezone()
-    today = datetime.now().astimezone().date()
-    return at.strftime("%H:%M:%S" if at.date() == today else "%Y-%m-%d %H:%M:%S")
+def one_line(text: str) -> str:
+    """The first line that says something, for columns."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def count(number: int, what: str) -> str:
+    """`1 invocation`, `1,234 invocations`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def error_line(message: str) -> None:
     """Standard error; red `error:` in a terminal that wants colours."""
     if sys.stderr.isatty():
-        from rich.markup import escape
-
-        console(stderr=True).print(f"[bold red]error:[/] {escape(message)}")
+        console(stderr=True).print(f"[bold red]error:[/] {quoted(message)}")
     else:
         print(f"error: {message}", file=sys.stderr)
 
 
 def plain(value: Any) -> str:
     return "-" if value is None or value == "" else str(value)
+
+
+def moment(at_ms: int | None) -> str:
+    from holdfast_runtime.app import ages
+
+    return ages.moment(at_ms)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import typer
 
 from holdfast_runtime.app.errors import CliError, misuse
-from holdfast_runtime.app.options import INGRESS_URL, AsJson, IngressUrl, pairs
+from holdfast_runtime.app.options import ADMIN_URL, INGRESS_URL, AdminUrl, AsJson, IngressUrl, pairs
 
 if TYPE_CHECKING:
     from holdfast_runtime.app.http import Answer
@@ -35,9 +35,16 @@ def call(
         str, typer.Option("--content-type", help="Of the body; anything but JSON is sent as it is.")
     ] = "application/json",
     ingress_url: IngressUrl = INGRESS_URL,
+    admin_url: AdminUrl = ADMIN_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Call a handler and print its result. Ctrl-C stops waiting, not the invocation."""
+    """Call a handler and print its result. Ctrl-C stops waiting, not the invocation.
+
+    \b
+    holdfast call greeter/greet '"Ada"'
+    holdfast call carts/my-cart/add @item.json --idempotency-key item-17
+    holdfast call orders/o-17/run '{"amount": 12}' --delay 1h
+    """
     from holdfast_runtime.app.http import ingress_api
 
     content = _content(body, content_type)
@@ -59,7 +66,7 @@ def call(
     except KeyboardInterrupt:
         raise CliError("stopped waiting; the invocation goes on (`holdfast invocations list` finds it)", 130) from None
     if answer.status >= 300:
-        raise _refused(answer)
+        raise _refused(answer, target, admin_url)
     if one_way:
         _print_accepted(answer, as_json=as_json)
     else:
@@ -103,14 +110,21 @@ def _check_json(content: bytes) -> None:
         raise misuse(f"the body is not JSON ({error}): {shown}; {hint}") from error
 
 
-def _refused(answer: Answer) -> CliError:
+def _refused(answer: Answer, target: str, admin_url: str) -> CliError:
     """The handler's own failure, or why the ingress did not take the call."""
     if answer.headers.get("x-restate-error-source") == "invocation":
         code = answer.status
         with contextlib.suppress(ValueError, KeyError, TypeError):
             code = json.loads(answer.body)["code"]
         return CliError(f"the invocation failed with [{code}] {answer.message()} ({answer.headers.get('x-restate-id', 'no id')})")
-    return CliError(f"the call was not accepted: {answer.message()}")
+    hint = ""
+    if answer.status == 404:
+        from holdfast_runtime.app import naming
+        from holdfast_runtime.app.http import quick_api
+
+        service, *_, handler = target.split("/")
+        hint = naming.meant(quick_api(admin_url), service, handler)
+    return CliError(f"the call was not accepted: {answer.message().rstrip('.')}{hint}")
 
 
 def _print_accepted(answer: Answer, *, as_json: bool) -> None:
