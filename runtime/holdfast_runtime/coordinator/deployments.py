@@ -39,7 +39,6 @@ from holdfast_runtime.ports.system import Clock, Entropy
 
 log = logging.getLogger("holdfast.deployments")
 
-DOCUMENT: Final = "deployments"
 MAX_RACES: Final = 20  # registrations are rare; losing so often means that something rewrites the document
 
 
@@ -81,12 +80,12 @@ class Deployments:
 
     async def load(self) -> RegistryView:
         """Read the document. Raises StoreUnavailable, or ValueError when a newer program wrote it."""
-        self._adopt(*await self._registry.load(DOCUMENT))
+        self._adopt(*await self._registry.load(registry_document.DOCUMENT))
         return self._view
 
     async def refresh(self) -> RegistryView:
         """Read the document again and adopt it if its version changed; called every few seconds."""
-        version, document = await self._registry.load(DOCUMENT)
+        version, document = await self._registry.load(registry_document.DOCUMENT)
         if version != self._view.version:
             self._adopt(version, document)
             log.info("registry.changed", extra={"registry_version": version})
@@ -201,7 +200,7 @@ class Deployments:
                 f"the registry would have {len(document)} bytes, the store takes {MAX_ITEM_BYTES}; remove deployments that are drained",
                 status=507,
             )
-        if not await self._registry.store(DOCUMENT, document, expected_version=version):
+        if not await self._registry.store(registry_document.DOCUMENT, document, expected_version=version):
             return False
         self._adopt(version + 1, document)
         return True
@@ -263,8 +262,9 @@ class Deployments:
         return active.revision if active is not None else 0
 
     def _known(self, address: Address) -> StoredDeployment | None:
-        wanted = identity(address)
-        return next((stored for stored in self._stored.values() if identity(stored.address) == wanted), None)
+        headers = self._defaults.routing_headers
+        wanted = identity(address, headers)
+        return next((stored for stored in self._stored.values() if identity(stored.address, headers) == wanted), None)
 
     def _registered(self, stored: StoredDeployment, *, created: bool) -> Registered:
         deployment = registry_document.deployment_of(stored, self._defaults)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ from holdfast_runtime.engine.registry import (
     ServiceRevision,
 )
 
+DOCUMENT: Final = "deployments"  # its name in the registry
 FORMAT: Final = 1
 NO_PATCH: Final = PatchService()
 
@@ -61,6 +62,7 @@ class DefaultSettings:
     max_idempotency_retention_ms: int | None = None
     max_workflow_retention_ms: int | None = None
     max_retry_attempts: int | None = None  # for what services ask; the default policy is the operator's own
+    routing_headers: Sequence[str] = ()  # lower case; part of a deployment's identity (http-api §3.3)
 
 
 def default_settings(settings: Settings) -> DefaultSettings:
@@ -75,6 +77,7 @@ def default_settings(settings: Settings) -> DefaultSettings:
         max_idempotency_retention_ms=settings.max_idempotency_retention_ms,
         max_workflow_retention_ms=settings.max_workflow_completion_retention_ms,
         max_retry_attempts=settings.max_retry_policy_max_attempts,
+        routing_headers=tuple(sorted(name.lower() for name in settings.deployment_routing_headers)),
     )
 
 
