@@ -87,6 +87,14 @@ async def test_headers_that_would_split_a_request_are_refused(admin: Http) -> No
     assert answer.json()["restate_code"] is None
 
 
+async def test_authentication_that_we_cannot_do_is_refused_and_not_left_out(admin: Http) -> None:
+    auth = {"GoogleIdToken": {"impersonate_service_account": "a", "audience": "b"}}
+    answer = await admin.post("/deployments", {**VERSIONED, "auth": auth})
+    assert (answer.status, answer.json()["restate_code"]) == (400, None)
+    assert answer.json()["message"].startswith("The request field 'auth' is invalid. Reason: this server has no Google account")
+    assert (await admin.post("/deployments", {**VERSIONED, "auth": None})).status == 201
+
+
 async def test_deleting_a_deployment_needs_force(admin: Http, front: FakeFront) -> None:
     (deployment_id,) = front.registry.deployments
     for query in ("", "?force=false"):

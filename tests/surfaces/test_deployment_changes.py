@@ -194,6 +194,7 @@ def test_the_configuration_reaches_the_services() -> None:
         max_idempotency_retention_ms=7,
         max_workflow_completion_retention_ms=8,
         max_retry_policy_max_attempts=9,
+        deployment_routing_headers=("X-Version", "a"),
     )
     assert default_settings(settings) == DefaultSettings(
         abort_timeout_ms=1,
@@ -205,6 +206,7 @@ def test_the_configuration_reaches_the_services() -> None:
         max_idempotency_retention_ms=7,
         max_workflow_retention_ms=8,
         max_retry_attempts=9,
+        routing_headers=("a", "x-version"),
     )
 
 

@@ -325,6 +325,61 @@ ANSWERS: Mapping[str, tuple[EndpointResponse | EndpointFailure, int, str | None,
         None,
         "h sets the workflow_completion_retention, but it's not a WORKFLOW handler",
     ),
+    "workflow retention": (
+        says(manifest(service(ty="WORKFLOW", handlers=[plain("run", ty="WORKFLOW", idempotencyRetention=1)]))),
+        400,
+        None,
+        "run sets the idempotency_retention, but it's a WORKFLOW handler",
+    ),
+    "input schema": (
+        says(manifest(service(handlers=[plain("h", input={"contentType": "application/json", "jsonSchema": 7})]))),
+        400,
+        None,
+        "the json schema for Greeter/h input is invalid: ",
+    ),
+    "output schema": (
+        says(manifest(service(handlers=[plain("h", output={"contentType": "application/json", "jsonSchema": []})]))),
+        400,
+        None,
+        "the json schema for Greeter/h output is invalid: ",
+    ),
+    "input content-type": (
+        says(manifest(service(handlers=[plain("h", input={"contentType": "nonsense"})]))),
+        400,
+        None,
+        "the handler 'h' input content-type is not valid: ",
+    ),
+    "output content-type": (
+        says(manifest(service(handlers=[plain("h", output={"contentType": "a b/c"})]))),
+        400,
+        None,
+        "the handler 'h' output content-type is not valid: ",
+    ),
+    "newer manifest": (
+        says(manifest(service()), content_type=MANIFEST_V4.replace("v4", "v5")),
+        500,
+        "META0013",
+        "[META0013] [META0013] received a bad response from the SDK: Bad content type header",
+    ),
+    "no content-type": (
+        EndpointResponse(200, {}, b"{}"),
+        500,
+        "META0013",
+        '[META0013] [META0013] received a bad response from the SDK: Bad content type header: ""',
+    ),
+    "no mode": (
+        says({name: value for name, value in manifest(service()).items() if name != "protocolMode"}),
+        500,
+        None,
+        "received a bad response from the SDK that cannot be decoded: missing field `protocolMode`",
+    ),
+    "wrong member": (
+        says(manifest(service(abortTimeout="1s"))),
+        500,
+        None,
+        "received a bad response from the SDK that cannot be decoded: service 'Greeter': abortTimeout: expected a non-negative integer",
+    ),
+    "500": (says({}, 500), 500, "META0003", "[META0003] [META0003] got status code '500 Internal Server Error'."),
     "private": (
         says(manifest(service(handlers=[plain("h", ingressPrivate=False)], ingressPrivate=True))),
         400,
@@ -348,6 +403,31 @@ async def test_an_endpoint_that_cannot_serve_is_refused_with_the_known_words(nam
     refused = await setup.refused(HTTP)
     assert (refused.status, refused.restate_code) == (status, code)
     assert str(refused).startswith(message)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+async def test_every_manifest_version_is_read_with_whatever_members_it_has(version: int) -> None:
+    setup = Setup()
+    content = manifest(service(documentation="d", retryPolicyMaxAttempts=3, future=[1], handlers=[plain("h", novelty={})]), news="x")
+    setup.answer = says(content, content_type=MANIFEST_V4.replace("v4", f"v{version}") + "; charset=utf-8")
+    done = await setup.deployments.register(HTTP)
+    assert done.services[0].documentation == "d"
+    assert done.services[0].handlers["h"].retry.max_attempts == 3
+
+
+async def test_headers_tell_endpoints_apart_where_the_operator_says_so() -> None:
+    setup = Setup()
+    settings = DefaultSettings(routing_headers=("x-version",))
+    routed = Deployments(setup.registry, setup.endpoint, setup.clock, setup.entropy, settings, resolver=no_addresses)
+
+    async def registered(**headers: str) -> str:
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return (await routed.register(RegisterDeployment(uri=HTTP.uri, additional_headers=names))).deployment.id
+
+    plain_one, blue, green = await registered(), await registered(X_Version="blue"), await registered(x_version="green")
+    assert len({plain_one, blue, green}) == 3
+    assert await registered(x_version="blue", other="ignored") == blue
+    assert await registered(other="ignored") == plain_one
 
 
 async def test_streaming_lambda_functions_are_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, assert_never
 from urllib.parse import urlsplit
@@ -83,12 +83,17 @@ def _invalid(field: str, reason: str) -> RegistrationError:
     return RegistrationError(f"The request field '{field}' is invalid. Reason: {reason}", status=400)
 
 
-def identity(address: Address) -> str:
-    """What makes two addresses the same deployment: authority and path (not the scheme), or the full ARN."""
+def identity(address: Address, routing_headers: Sequence[str] = ()) -> str:
+    """What makes two addresses the same deployment: authority and path (not the scheme), or the full ARN.
+
+    routing_headers: names of headers by which something in front of HTTP endpoints tells them apart, in lower case.
+    """
     match address:
         case HttpAddress(uri=uri):
             parts = urlsplit(uri)
-            return f"http {parts.netloc.lower()}{parts.path}"
+            sent = {name.lower(): value for name, value in address.additional_headers.items()}
+            routed = "".join(f" {name}={sent[name]!r}" for name in routing_headers if name in sent)
+            return f"http {parts.netloc.lower()}{parts.path}{routed}"
         case LambdaAddress(arn=arn):
             return f"lambda {arn}"
         case InProcessAddress(name=name):

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from holdfast.protocol.manifest import (
     MANIFEST_ACCEPT,
+    MAX_MANIFEST_VERSION,
     EndpointManifest,
     ManifestError,
     ProtocolMode,
@@ -28,6 +29,7 @@ FIRST_PAUSE_S: Final = 0.1
 TIMEOUT_S: Final = 10.0  # of one try; a cold Lambda function needs a few seconds
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 MAX_SHOWN_BODY: Final = 1000  # of a foreign answer, in messages
+MANIFEST_VERSIONS: Final = range(1, MAX_MANIFEST_VERSION + 1)  # those asked for; they only add members, so one parser reads all
 TRANSIENT: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 REQUEST: Final = EndpointRequest("GET", "/discover", {"accept": MANIFEST_ACCEPT}, b"")
@@ -91,7 +93,7 @@ async def _speaks_only_http11(endpoint: Endpoint, address: Address) -> bool:
 
 def _understand(address: Address, response: EndpointResponse) -> Discovered:
     content_type = response.headers.get("content-type", "")
-    if manifest_version_of(content_type) is None:
+    if manifest_version_of(content_type) not in MANIFEST_VERSIONS:
         raise _coded(
             "META0013",
             f'received a bad response from the SDK: Bad content type header: "{content_type}". Expected one of \'"{MANIFEST_ACCEPT}"\'',

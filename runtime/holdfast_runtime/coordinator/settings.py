@@ -48,3 +48,4 @@ class Settings:
     max_idempotency_retention_ms: int | None = None
     max_workflow_completion_retention_ms: int | None = None
     max_retry_policy_max_attempts: int | None = None
+    deployment_routing_headers: tuple[str, ...] = ()  # headers that tell endpoints of one address apart (http-api §3.3)

@@ -98,6 +98,8 @@ def parse_registration(document: Mapping[str, Any], *, force_default: bool) -> R
     if not isinstance(document.get("uri"), str) and not isinstance(document.get("arn"), str):
         raise wrong_shape("data did not match any variant of untagged enum RegisterDeploymentRequest")
     over_http = isinstance(document.get("uri"), str)
+    if over_http and document.get("auth") is not None:
+        raise invalid_field("auth", "this server has no Google account to get tokens from; leave it out, or send a header of your own")
     return RegisterDeployment(
         uri=document["uri"] if over_http else None,
         arn=None if over_http else document["arn"],
