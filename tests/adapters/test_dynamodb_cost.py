@@ -22,7 +22,7 @@ from bench.services import own
 from holdfast.endpoint import Endpoint
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.coordinator.front import InvocationFilter
-from tests.support.dynamodb import aws, dynamodb_url, new_table_name, set_up  # noqa: F401
+from tests.support.dynamodb import new_table_name, set_up
 from tests.support.dynamodb_process import SERVICE, Metered, started
 
 DAY_S = 86_400

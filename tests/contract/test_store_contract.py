@@ -13,7 +13,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tests.support.dynamodb import aws_at, dynamodb_url, moto_url, new_table_name, set_up  # noqa: F401
+from tests.support.dynamodb import PATIENCE, aws_at, new_table_name, set_up
 
 from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
@@ -53,7 +53,7 @@ async def in_sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 async def in_dynamodb(bucket: str | None = None) -> AsyncIterator[Store]:
     table = new_table_name()
     set_up(table, SHARDS, bucket)
-    held = await open_dynamodb_store(DynamoDbTable(table))
+    held = await open_dynamodb_store(DynamoDbTable(table), patience=PATIENCE)
     try:
         yield held.store
     finally:

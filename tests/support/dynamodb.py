@@ -5,7 +5,7 @@
 - **moto** stands in for S3, and for DynamoDB once more, because people use it in their own tests. Too weak to be
   relied on for the table: constant capacity units, pages cut elsewhere, sizes wrong by some bytes.
 
-Import the fixtures that a module needs: `from tests.support.dynamodb import aws, dynamodb_url  # noqa: F401`.
+A folder that needs the fixtures imports them in its `conftest.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from typing import Any, Final
 
 import pytest
 
+from holdfast_runtime.adapters.dynamodb_client import Patience
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 BINARY: Final = Path(os.environ.get("DYNAMODB_EMULATOR", ROOT / "tools/node_modules/@dynoxide/linux-x64/dynoxide"))
 START_S: Final = 30.0
+PATIENCE: Final = Patience(try_s=60.0, call_s=60.0)  # of a store in a test on a machine that does other things
 ENVIRONMENT: Final = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",

@@ -21,6 +21,7 @@ from holdfast_runtime.coordinator.registry_document import default_settings
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Log, LogItem
 from holdfast_runtime.ports.system import Clock
+from tests.support.dynamodb import PATIENCE
 
 SERVICE: Final = "Bench"  # of bench.services.own
 HEADERS: Final = (("x-restate-ingress-path", "/Bench"), ("content-type", "application/json"))
@@ -89,7 +90,7 @@ async def started(
     if not retained:
         settings = replace(settings, default_journal_retention_ms=0, default_idempotency_retention_ms=0)
     meter, clock, entropy = Meter(), clock or SystemClock(), SystemEntropy()
-    opened = await open_dynamodb_store(DynamoDbTable(table), clock=clock, entropy=entropy, meter=meter)
+    opened = await open_dynamodb_store(DynamoDbTable(table), clock=clock, entropy=entropy, meter=meter, patience=PATIENCE)
     store = replace(opened.store, log=SlowLog(opened.store.log, append_delay_s)) if append_delay_s else opened.store
     endpoints = Endpoints(clock)
     for name, handle in handlers.items():

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from holdfast_runtime.adapters import dynamodb_items as items
 from holdfast_runtime.adapters.aws_access import AwsAccess
-from holdfast_runtime.adapters.dynamodb_client import DynamoDbClient, LostRace, Meter, Refused
+from holdfast_runtime.adapters.dynamodb_client import DynamoDbClient, LostRace, Meter, Patience, Refused
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import S3Blobs
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
@@ -42,7 +42,6 @@ from holdfast_runtime.ports.system import Clock, Entropy
 SEEN_S: Final = 600.0  # how old the last reading of the shards may be at an append; the owner's own limit is 10 s
 KEYS_PER_READ: Final = 100  # BatchGetItem
 READS_AT_ONCE: Final = 8
-PATIENCE_S: Final = 2.0  # for whoever does not try again by itself; heartbeats come every 2 s
 UNPROCESSED_DELAY_S: Final = 0.02
 MAX_UNPROCESSED_DELAY_S: Final = 1.0
 
@@ -51,7 +50,12 @@ _OLD: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 async def open_dynamodb_store(
-    table: DynamoDbTable, *, clock: Clock | None = None, entropy: Entropy | None = None, meter: Meter | None = None
+    table: DynamoDbTable,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    meter: Meter | None = None,
+    patience: Patience | None = None,
 ) -> DynamoDbStore:
     """Open a table that `holdfast store init` has set up. Close it on the same event loop.
 
@@ -62,7 +66,8 @@ async def open_dynamodb_store(
     region = table.region or await access.region()
     if not region:
         raise StoreBroken(f"no AWS region is known for table {table.name}; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
-    client = DynamoDbClient(table.name, clock=clock, entropy=entropy or SystemEntropy(), access=access, region=region, meter=meter)
+    entropy = entropy or SystemEntropy()
+    client = DynamoDbClient(table.name, clock=clock, entropy=entropy, access=access, region=region, meter=meter, patience=patience)
     try:
         found = await _query(client, "lease", items.SHARDS_KEY)
         return DynamoDbStore(client, *_setup_of(table.name, found))
@@ -310,15 +315,17 @@ class DynamoDbLeases:
         }
         if "#o" in update:
             request["ExpressionAttributeNames"] = {"#o": "owner"}
-        return await self._client.attempt("UpdateItem", "lease", request, patience_s=PATIENCE_S)
+        return await self._client.attempt("UpdateItem", "lease", request, patience_s=self._client.patience.call_s)
 
     async def heartbeat(self, member: Member) -> None:
         item = items.member_item(member, now_s=self._client.now_ms() // 1000)
-        await self._client.call("PutItem", "member", {"TableName": self._client.table, "Item": item}, patience_s=PATIENCE_S)
+        await self._client.call(
+            "PutItem", "member", {"TableName": self._client.table, "Item": item}, patience_s=self._client.patience.call_s
+        )
 
     async def leave(self, process_id: str) -> None:
         request = {"TableName": self._client.table, "Key": items.member_key(process_id)}
-        await self._client.call("DeleteItem", "member", request, patience_s=PATIENCE_S)
+        await self._client.call("DeleteItem", "member", request, patience_s=self._client.patience.call_s)
 
 
 def _own_first_try(lost: LostRace, epoch: int, owner: str) -> ShardRecord | None:
@@ -335,7 +342,7 @@ class DynamoDbRegistry:
 
     async def load(self, name: str) -> tuple[int, bytes]:
         request = {"TableName": self._client.table, "Key": items.registry_key(name), "ConsistentRead": True}
-        item = (await self._client.call("GetItem", "registry", request, patience_s=PATIENCE_S)).get("Item")
+        item = (await self._client.call("GetItem", "registry", request, patience_s=self._client.patience.call_s)).get("Item")
         return (items.int_of(item, "v"), items.content_of(item)) if item is not None else (0, b"")
 
     async def store(self, name: str, document: bytes, *, expected_version: int) -> bool:
@@ -350,7 +357,7 @@ class DynamoDbRegistry:
             request["ConditionExpression"] = _ABSENT
         else:
             request |= {"ConditionExpression": "v = :v", "ExpressionAttributeValues": {":v": items.number(expected_version)}}
-        answer = await self._client.attempt("PutItem", "registry", request, patience_s=PATIENCE_S)
+        answer = await self._client.attempt("PutItem", "registry", request, patience_s=self._client.patience.call_s)
         if not isinstance(answer, LostRace):
             return True
         there = answer.item if answer.repeated else None  # then it may be our own first try, whose answer was lost
@@ -370,7 +377,7 @@ class TableBlobs:
         await self._put_part(first)
 
     async def _put_part(self, item: items.Item) -> None:
-        await self._client.call("PutItem", "blob", {"TableName": self._client.table, "Item": item}, patience_s=PATIENCE_S)
+        await self._client.call("PutItem", "blob", {"TableName": self._client.table, "Item": item}, patience_s=self._client.patience.call_s)
 
     async def get(self, blob_id: str) -> bytes:
         content = items.blob_of(await _query(self._client, "blob", items.blob_partition(blob_id)))
@@ -382,7 +389,7 @@ class TableBlobs:
         for blob_id in blob_ids:
             for key in await _query(self._client, "blob", items.blob_partition(blob_id), keys_only=True):
                 request = {"TableName": self._client.table, "Key": {"pk": key["pk"], "sk": key["sk"]}}
-                await self._client.call("DeleteItem", "blob", request, patience_s=PATIENCE_S)
+                await self._client.call("DeleteItem", "blob", request, patience_s=self._client.patience.call_s)
 
 
 class BucketThenTable:
@@ -418,7 +425,7 @@ async def _query(client: DynamoDbClient, kind: str, partition: str, *, keys_only
         request["ProjectionExpression"] = "pk, sk"
     found: list[items.Item] = []
     while True:
-        answer = await client.call("Query", kind, request, patience_s=PATIENCE_S)
+        answer = await client.call("Query", kind, request, patience_s=client.patience.call_s)
         found += answer["Items"]
         if "LastEvaluatedKey" not in answer:
             return found

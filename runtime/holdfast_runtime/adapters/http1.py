@@ -232,7 +232,8 @@ def describe_parse(exc: Exception) -> str:
 class Http1Pool:
     """The kept-alive connections of one origin, the most recently used first.
 
-    `connect` opens one or raises ExchangeFailed.
+    `connect` opens one or raises ExchangeFailed. resend: without it a stale connection is a failure, for callers
+    that must know that a request may have been sent twice.
     """
 
     def __init__(
@@ -241,8 +242,10 @@ class Http1Pool:
         *,
         idle_limit: int = IDLE_LIMIT,
         limits: Limits = DEFAULT_LIMITS,
+        resend: bool = True,
     ) -> None:
         self._connect = connect
+        self._resend = resend
         self._idle_limit = idle_limit
         self._idle_timeout_s = limits.idle_timeout_s
         self._loop = asyncio.get_running_loop()
@@ -260,7 +263,8 @@ class Http1Pool:
             try:
                 return await self._on(connection, head, request.body, timeout_s)
             except NotStarted:
-                pass
+                if not self._resend:
+                    raise
         connection = await self._connect(deadline)
         return await self._on(connection, head, request.body, max(0.0, deadline - self._loop.time()))
 

@@ -92,13 +92,14 @@ class Origin:
         *,
         idle_limit: int = IDLE_LIMIT,
         limits: Limits = DEFAULT_LIMITS,
+        resend: bool = True,
     ) -> None:
         self._target = target
         self._tls = tls
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._first = asyncio.Lock()
-        self.h1 = Http1Pool(self._connect_h1, idle_limit=idle_limit, limits=limits)
+        self.h1 = Http1Pool(self._connect_h1, idle_limit=idle_limit, limits=limits, resend=resend)
         self.h2 = Http2Pool(self._connect_h2, limits=limits)
         self.mode: HttpVersion | None = None if tls is not None and version is HttpVersion.HTTP_2 else version
 
