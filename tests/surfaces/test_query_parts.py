@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -63,6 +63,29 @@ def test_conditions_a_source_can_judge_are_pushed_down(condition: str, where: Ma
     assert read.limit is None
 
 
+@pytest.mark.parametrize(
+    ("condition", "either"),
+    [
+        (
+            "(pinned_deployment_id IN ('d') OR last_attempt_deployment_id IN ('d', 'e')) AND status != 'completed'",
+            [{"pinned_deployment_id": {"d"}, "last_attempt_deployment_id": {"d", "e"}}],
+        ),
+        (
+            "(target_service_name = 'a' OR target_handler_name = 'b' OR target_service_name = 'c') AND (status = 'paused' OR id = 'no')",
+            [{"target_service_name": {"a", "c"}, "target_handler_name": {"b"}}, {"status": {"paused"}, "id": set()}],
+        ),
+        ("target_service_name = 'a' OR retry_count > 1", []),
+        ("target_service_name = 'a' OR target_handler_name != 'b'", []),
+        ("target_service_name = 'a' OR created_at > now()", []),
+        ("target_service_name = 'a' OR (target_handler_name = 'b' AND status = 'paused')", []),
+    ],
+)
+def test_conditions_of_which_one_must_hold(condition: str, either: Sequence[Mapping[str, set[str]]]) -> None:
+    (read,) = reads(f"SELECT id FROM sys_invocation WHERE {condition} ORDER BY created_at DESC LIMIT 5")
+    assert list(read.either) == [{name: frozenset(values) for name, values in group.items()} for group in either]
+    assert read.limit == (5 if either else None)
+
+
 def test_the_durable_record_has_its_own_words_for_statuses() -> None:
     (read,) = reads("SELECT id FROM sys_invocation_status WHERE status == 'inboxed'")
     assert read.where == {"raw_status": frozenset({"inboxed"})}
@@ -78,7 +101,7 @@ def test_the_durable_record_has_its_own_words_for_statuses() -> None:
         ("SELECT id FROM sys_invocation WHERE status = 'paused' LIMIT 5 OFFSET 7", 12, None),
         ("SELECT id FROM sys_invocation WHERE retry_count > 1 LIMIT 5", None, None),
         ("SELECT id FROM sys_invocation WHERE status = 'paused' AND target LIKE 'Svc/%' LIMIT 5", None, None),
-        ("SELECT id FROM sys_invocation WHERE status = 'paused' OR target_service_name = 'a' LIMIT 5", None, None),
+        ("SELECT id FROM sys_invocation WHERE status = 'paused' OR retry_count = 1 LIMIT 5", None, None),
         ("SELECT id FROM sys_invocation WHERE target_service_name != 'a' LIMIT 5", None, None),
         ("SELECT id FROM (SELECT id, status FROM sys_invocation LIMIT 9) WHERE status = 'paused' LIMIT 5", 9, None),
         ("SELECT DISTINCT target FROM sys_invocation LIMIT 5", None, None),

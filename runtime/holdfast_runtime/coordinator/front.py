@@ -194,8 +194,9 @@ class Scan:
     `scans`.
 
     where: column -> the values it may have; a row passes when every column named has one of its values. limit: rows.
-    Of invocations only: since_ms, until_ms: created between them, both included. order: with NEWEST or OLDEST the rows are the `limit` last
-    or first created of each shard (then by id), hence more than `limit` altogether.
+    Of invocations only: either: groups like `where`, of each of which one column must have one of its values; since_ms, until_ms: created
+    between them, both included; order: with NEWEST or OLDEST the rows are the `limit` last or first created of each shard (then by id),
+    hence more than `limit` altogether.
     """
 
     source: str
@@ -205,6 +206,7 @@ class Scan:
     since_ms: int | None = None
     until_ms: int | None = None
     order: str | None = None
+    either: Sequence[Mapping[str, Sequence[str]]] = ()
 
 
 @dataclass(frozen=True, slots=True)

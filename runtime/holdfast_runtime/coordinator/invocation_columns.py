@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _KINDS: Final = {"service": "service", "exclusive": "virtual_object", "shared": "virtual_object", "run": "workflow"}
 _CODES: Final = {500: "500 Internal"}
 _NO_RETRY: Final = (0, 0, None, None)
+_TRIED: Final = (Status.RUNNING, Status.PAUSED)
 _RAW: Final[Mapping[int, str]] = {int(status): name for status, name in RAW.items()}  # statuses of rows are plain numbers
 _SHOWN: Final[Mapping[int, str]] = {**_RAW, Status.QUEUED: "pending"}
 
@@ -95,7 +96,8 @@ def _statuses(shard: Shard, items: Sequence[Item]) -> list[Any]:
 
 
 def _state(row: Document) -> Sequence[Any]:
-    """[status, modified ms, pinned deployment, retry due ms] of a live row; of an older version's only the status is known."""
+    """[status, modified ms, pinned deployment, retry due ms, deployment that failed last] of a live row; of an older version's only the
+    status is known, and the last of a row only after a failure."""
     state = row["s"]
     return state if isinstance(state, list) else (state, None, None, None)
 
@@ -130,6 +132,23 @@ def _next_retry_at(shard: Shard, items: Sequence[Item]) -> list[Any]:
     ]
 
 
+def _last_deployments(shard: Shard, items: Sequence[Item]) -> list[Any]:
+    """Of the attempt in flight, else of the last that failed. One in flight that is not pinned yet may go anywhere."""
+    found: list[str | None] = []
+    for invocation, row in items:
+        state = _state(row) if status_of(row) in _TRIED else ()
+        if len(state) > 2 and state[0] == Status.RUNNING and state[2] is not None and shard.attempts.in_flight(invocation):
+            found.append(state[2])
+        else:
+            found.append((state[4] or None) if len(state) > 4 else None)
+    return found
+
+
+def _last_servers(shard: Shard, items: Sequence[Item]) -> list[Any]:
+    deployments = shard.environment.registry().deployments
+    return [deployments[id_].sdk_version if id_ is not None and id_ in deployments else None for id_ in _last_deployments(shard, items)]
+
+
 OF_ROW: Final[Mapping[str, Callable[[Shard, Sequence[Item]], list[Any]]]] = {
     "id": lambda _, items: [invocation for invocation, _ in items],
     "partition_key": lambda _, items: [model.partition_key_of(invocation) for invocation, _ in items],
@@ -149,8 +168,26 @@ OF_ROW: Final[Mapping[str, Callable[[Shard, Sequence[Item]], list[Any]]]] = {
     "inboxed_at": _inboxed_at,
     "pinned_deployment_id": _pinned,
     "next_retry_at": _next_retry_at,
+    "last_attempt_deployment_id": _last_deployments,
+    "last_attempt_server": _last_servers,
 }
-_NOT_IN_OLD_ROWS: Final = frozenset({"status", "modified_at", "inboxed_at", "pinned_deployment_id", "next_retry_at"})
+_IN_ALL_ROWS: Final = frozenset(
+    {
+        "id",
+        "partition_key",
+        "target",
+        "target_service_name",
+        "target_handler_name",
+        "target_service_key",
+        "kind",
+        "target_service_ty",
+        "created_at",
+        "raw_status",
+        "in_flight",
+        "completed_at",
+        "completion_result",
+    }
+)
 
 
 # ---- Of the page
@@ -242,23 +279,10 @@ def _last_start_at(found: Invocation) -> int | None:
     return due if due is not None else (found.document or {}).get(model.MODIFIED_AT)
 
 
-def _last_deployment(found: Invocation) -> str | None:
-    if found.status is Status.RUNNING and found.in_flight:
-        pinned: str | None = (found.document or {}).get(model.DEPLOYMENT)
-        if pinned is not None:
-            return pinned
-    return _reason(found, 8) or None
-
-
-def _last_server(found: Invocation) -> str | None:
-    deployment = found.shard.environment.registry().deployments.get(_last_deployment(found) or "")
-    return deployment.sdk_version if deployment is not None else None
-
-
 def _reason(found: Invocation, position: int) -> Any:
     """Of the last failure: [code, message, error code, command index, name, type, stack trace, at ms, deployment]."""
     reason = found.retry[3]
-    return reason[position] if reason and found.status in (Status.RUNNING, Status.PAUSED) else None
+    return reason[position] if reason and found.status in _TRIED else None
 
 
 def _last_failure(found: Invocation) -> str | None:
@@ -282,8 +306,6 @@ def command_name(type_: int) -> str:
 _OF_ATTEMPTS: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "retry_count": _retry_count,
     "last_start_at": _last_start_at,
-    "last_attempt_deployment_id": _last_deployment,
-    "last_attempt_server": _last_server,
     "last_failure": _last_failure,
     "last_failure_error_code": lambda found: _reason(found, 2),
     "last_failure_related_command_index": lambda found: _reason(found, 3),
@@ -315,7 +337,7 @@ _OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {
 
 OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {**_OF_ATTEMPTS, **_OF_WAITING, **_OF_PAGE}
 NEEDS: Final[Mapping[str, frozenset[Status]]] = {
-    **dict.fromkeys(_OF_ATTEMPTS, frozenset({Status.RUNNING, Status.PAUSED})),
+    **dict.fromkeys(_OF_ATTEMPTS, frozenset(_TRIED)),
     **dict.fromkeys(_OF_WAITING, frozenset({Status.SUSPENDED})),
     **dict.fromkeys(_OF_PAGE, frozenset(Status)),
     "completion_failure": frozenset({Status.DONE}),
@@ -333,7 +355,7 @@ def values(shard: Shard, column: str, invocations: Sequence[Invocation]) -> list
 def page_needed(columns: Collection[str]) -> Callable[[Document], bool]:
     """Which rows do not tell all these columns."""
     statuses = frozenset[Status]().union(*(NEEDS[name] for name in columns if name in NEEDS))
-    incomplete = not _NOT_IN_OLD_ROWS.isdisjoint(columns)
+    incomplete = not _IN_ALL_ROWS.issuperset(columns)
     return lambda row: status_of(row) in statuses or (incomplete and is_old(row))
 
 

@@ -125,7 +125,7 @@ async def _bytes_of(shard: Shard, stored: Any) -> bytes:
 # ---- Invocations
 
 _Needed = Callable[[Document], bool]
-_Conditions = Mapping[str, frozenset[str]]
+_Conditions = list[Mapping[str, frozenset[str]]]  # of each, one column must have one of its values
 
 
 async def _invocations(shard: Shard, wanted: Scan, needed: _Needed) -> AsyncIterator[list[Invocation]]:
@@ -136,33 +136,45 @@ async def _invocations(shard: Shard, wanted: Scan, needed: _Needed) -> AsyncIter
 
 async def _passing(shard: Shard, wanted: Scan, worth: listed.Worth = lambda *_: True) -> AsyncIterator[list[Invocation]]:
     if "id" in wanted.where:
-        of_named = {name: frozenset(allowed) for name, allowed in wanted.where.items() if name != "id"}
         async for batch in _named(shard, wanted):
-            yield _sifted(shard, batch, of_named)
+            yield _sifted(shard, batch, _conditions(wanted, frozenset({"id"})))
         return
-    conditions = _conditions(wanted)
+    conditions = _conditions(wanted, listed.judged(wanted.where))
     async for items in listed.rows(shard, wanted, worth):
         yield await _judged(shard, items, conditions)
 
 
-def _conditions(wanted: Scan) -> _Conditions:
-    """Those that `listed.rows` has not judged."""
-    judged = listed.judged(wanted.where)
-    return {name: frozenset(allowed) for name, allowed in wanted.where.items() if name not in judged}
+def _conditions(wanted: Scan, judged: frozenset[str]) -> _Conditions:
+    """judged: those of `where` that the source of the rows has seen to."""
+    all_of = [{name: frozenset(allowed)} for name, allowed in wanted.where.items() if name not in judged]
+    return [*all_of, *({name: frozenset(allowed) for name, allowed in group.items()} for group in wanted.either)]
 
 
 async def _judged(shard: Shard, items: list[listed.Item], conditions: _Conditions) -> list[Invocation]:
     """Conditions on what stands in the rows go before those that need pages."""
-    needed = columns_of.page_needed(conditions)
-    batch = await _with_pages(shard, [Invocation(shard, *item) for item in items], columns_of.is_old)
-    batch = _sifted(shard, batch, {name: allowed for name, allowed in conditions.items() if name in columns_of.OF_ROW})
-    return _sifted(shard, await _with_pages(shard, batch, needed), conditions)
+    of_rows = [group for group in conditions if columns_of.OF_ROW.keys() >= group.keys()]
+    batch = [Invocation(shard, *item) for item in items]
+    batch = _sifted(shard, await _with_pages(shard, batch, _needed_for(of_rows)), of_rows)
+    return _sifted(shard, await _with_pages(shard, batch, _needed_for(conditions)), conditions)
+
+
+def _needed_for(conditions: _Conditions) -> _Needed:
+    return columns_of.page_needed({name for group in conditions for name in group})
 
 
 def _sifted(shard: Shard, batch: list[Invocation], conditions: _Conditions) -> list[Invocation]:
-    for name, allowed in conditions.items():
-        batch = [found for found, value in zip(batch, columns_of.values(shard, name, batch), strict=True) if value in allowed]
+    for group in conditions:
+        columns = [(columns_of.values(shard, name, batch), allowed) for name, allowed in group.items()]
+        batch = [found for found, passes in zip(batch, _passes(columns, len(batch)), strict=True) if passes]
     return batch
+
+
+def _passes(columns: list[tuple[list[Any], frozenset[str]]], count: int) -> list[bool]:
+    """Which rows have an allowed value in one of the columns."""
+    found = [False] * count
+    for values, allowed in columns:
+        found = [before or value in allowed for before, value in zip(found, values, strict=True)]
+    return found
 
 
 async def _named(shard: Shard, wanted: Scan) -> AsyncIterator[list[Invocation]]:
@@ -208,7 +220,7 @@ async def _scan_invocations(shard: Shard, wanted: Scan, found: _Found) -> None:
         async for batch in _invocations(shard, wanted, needed):
             found.add_all(await _columns(shard, wanted, batch))
     else:
-        conditions = _conditions(wanted)
+        conditions = _conditions(wanted, listed.judged(wanted.where))
         async for items in listed.rows(shard, wanted):
             lines = _quick_lines(shard, items, conditions, wanted.columns, needed)
             if lines is None:
@@ -222,14 +234,16 @@ def _quick_lines(
     shard: Shard, items: list[listed.Item], conditions: _Conditions, columns: Sequence[str], needed: _Needed
 ) -> list[Row] | None:
     """All of it from the rows, a column of a page at a time; None when some of it does not stand there."""
-    if not all(name in columns_of.OF_ROW for name in conditions) or any(columns_of.is_old(row) for _, row in items):
+    of_rows = columns_of.OF_ROW
+    if not all(of_rows.keys() >= group.keys() for group in conditions) or any(columns_of.is_old(row) for _, row in items):
         return None
-    for name, allowed in conditions.items():
-        items = [item for item, value in zip(items, columns_of.OF_ROW[name](shard, items), strict=True) if value in allowed]
-    if not all(name in columns_of.OF_ROW for name in columns) and any(needed(row) for _, row in items):
+    for group in conditions:
+        judged = [(of_rows[name](shard, items), allowed) for name, allowed in group.items()]
+        items = [item for item, passes in zip(items, _passes(judged, len(items)), strict=True) if passes]
+    if not all(name in of_rows for name in columns) and any(needed(row) for _, row in items):
         return None
     none = [None] * len(items)
-    return _lines([columns_of.OF_ROW[name](shard, items) if name in columns_of.OF_ROW else none for name in columns], len(items))
+    return _lines([of_rows[name](shard, items) if name in of_rows else none for name in columns], len(items))
 
 
 async def _columns(shard: Shard, wanted: Scan, batch: list[Invocation]) -> list[Row]:

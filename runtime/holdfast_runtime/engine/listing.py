@@ -4,9 +4,9 @@
 pages exist: {"n": page being filled, "p": {n: 1, or once full [first, last] creation ms in it}, "a": {bucket: [last page, over ms]},
 "f": {bucket: creation ms before which nothing in it was created}}.
 
-A row has "t" target and "c" created ms; a live one "s" [status, modified ms, pinned deployment, retry due ms]; a finished one "e" ended
-ms, "f" failed, "x" expires ms and "d" pinned deployment. Rows that older versions wrote have a bare status in "s" and no "d", their
-pages have no bounds: what reads them asks the invocation's own page, or every page, instead.
+A row has "t" target and "c" created ms; a live one "s" [status, modified ms, pinned deployment, retry due ms, and after a failure the
+deployment that failed]; a finished one "e" ended ms, "f" failed, "x" expires ms and "d" pinned deployment. Rows that older versions wrote
+have a bare status in "s" and no "d", their pages have no bounds: what reads them asks the invocation's own page, or every page, instead.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def list_status(tx: Transaction, invocation: str, document: Document, status: St
 def _state(document: Document, status: Status) -> list[Any]:
     retry = document.get(model.RETRY)
     due = retry[2] if retry and status is Status.RUNNING else None
-    return [int(status), document[model.MODIFIED_AT], document.get(model.DEPLOYMENT), due]
+    state = [int(status), document[model.MODIFIED_AT], document.get(model.DEPLOYMENT), due]
+    failure = retry[3] if retry and len(retry) > 3 and status in (Status.RUNNING, Status.PAUSED) else None
+    return [*state, failure[8]] if failure else state
 
 
 def row_of(document: Document) -> Document:

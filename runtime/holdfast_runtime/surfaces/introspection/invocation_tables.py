@@ -18,6 +18,7 @@ _FILTERS: Final = frozenset(
         "target_service_ty",
         "completion_result",
         "pinned_deployment_id",
+        "last_attempt_deployment_id",
         "idempotency_key",
         "invoked_by_id",
     }

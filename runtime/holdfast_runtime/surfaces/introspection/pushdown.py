@@ -43,10 +43,11 @@ class TableRead:
     since_ms: int | None = None
     until_ms: int | None = None
     order: str | None = None
+    either: tuple[Allowed, ...] = ()  # of each, one column must have one of its values
 
     @property
     def is_all(self) -> bool:
-        return not self.where and self.limit is None and self.since_ms is None and self.until_ms is None
+        return not self.where and not self.either and self.limit is None and self.since_ms is None and self.until_ms is None
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,12 @@ def _read(node: Any, condition: Any, first: First | None) -> TableRead:
     timed = understood.since_ms is not None or understood.until_ms is not None
     read = TableRead(table, frozenset(name for _, name in node.projection()), _both(_always(table), where), node.fetch())
     if table.is_timed:
-        read = replace(read, since_ms=understood.since_ms, until_ms=understood.until_ms)
+        either = tuple(group for group in (_source_group(table, group) for group in understood.either) if group is not None)
+        read = replace(read, since_ms=understood.since_ms, until_ms=understood.until_ms, either=either)
     if first is None or read.limit is not None or first.limit > MAX_ORDERED:
         return read
     judged = understood.exact and all(_judged(table, name, wanted) for name, (wanted, _) in understood.values.items())
+    judged = judged and len(read.either) == len(understood.either)
     if not judged or ((timed or first.order is not None) and not table.is_timed):
         return read
     return replace(read, limit=first.limit, order=first.order)
@@ -160,6 +163,13 @@ def _source(table: Table, allowed: Mapping[str, tuple[bool, frozenset[str]]]) ->
     return found
 
 
+def _source_group(table: Table, group: Allowed) -> Allowed | None:
+    """None when the source cannot judge it."""
+    if any(_filter(table, name) is None for name in group):
+        return None
+    return _source(table, {name: (True, values) for name, values in group.items()})
+
+
 def _filter(table: Table, name: str) -> str | None:
     """The column of the source that a condition on this one is a condition on; None when the source takes none."""
     column: Column | None = table.columns.get(name)
@@ -194,12 +204,24 @@ Values = tuple[bool, frozenset[str]]  # (True, the values it may have) or (False
 
 @dataclass(frozen=True)
 class Understood:
-    """What an expression, when it is true, says of single columns. exact: and nothing more."""
+    """What an expression, when it is true, says of single columns, and of which of several one must hold. exact: and nothing more."""
 
     values: Mapping[str, Values] = field(default_factory=dict)
     since_ms: int | None = None
     until_ms: int | None = None
     exact: bool = False
+    either: tuple[Allowed, ...] = ()
+
+    @property
+    def group(self) -> Allowed | None:
+        """When it is no more than that one of some columns has one of some values: those."""
+        if not self.exact or self.since_ms is not None or self.until_ms is not None:
+            return None
+        if not self.values and len(self.either) == 1:
+            return self.either[0]
+        if self.either or len(self.values) != 1 or not all(wanted for wanted, _ in self.values.values()):
+            return None
+        return {name: values for name, (_, values) in self.values.items()}
 
 
 def restrict(expression: Any) -> Understood:
@@ -248,16 +270,21 @@ def _all(left: Understood, right: Understood) -> Understood:
         max(since) if since else None,
         min(until) if until else None,
         left.exact and right.exact,
+        left.either + right.either,
     )
 
 
 def _either(left: Understood, right: Understood) -> Understood:
-    """Nothing is said of what only one side speaks of; it is exact when both speak of one and the same column."""
+    """Of columns that both sides speak of, either may hold; nothing is said of what only one side speaks of, unless that is all it says."""
     pairs = {name: _or(left.values[name], right.values[name]) for name in left.values.keys() & right.values.keys()}
     values = {name: found for name, found in pairs.items() if found is not None}
-    timed = [side for side in (left, right) if side.since_ms is not None or side.until_ms is not None]
-    alone = len(left.values) == len(right.values) == len(values) == 1 and not timed
-    return Understood(values, exact=left.exact and right.exact and alone)
+    if len(left.values) == len(right.values) == len(values) == 1 and left.group is not None and right.group is not None:
+        return Understood(values, exact=True)
+    one, other = left.group, right.group
+    if one is not None and other is not None:
+        both = {name: one.get(name, frozenset()) | other.get(name, frozenset()) for name in one.keys() | other.keys()}
+        return Understood(either=(both,), exact=True)
+    return Understood(values)
 
 
 _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "="}

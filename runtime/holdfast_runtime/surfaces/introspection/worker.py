@@ -125,7 +125,8 @@ def _rows(read: TableRead, seen: set[tuple[Any, ...]] | None, reads: list[TableR
     names = sorted({*wanted, *(table.identity if seen is not None else ())})
     limit = MAX_ROWS if read.limit is None else min(read.limit, MAX_ROWS)
     where = {name: sorted(values) for name, values in read.where.items()}
-    bounds = {"since_ms": read.since_ms, "until_ms": read.until_ms, "order": read.order}
+    either = [{name: sorted(values) for name, values in group.items()} for group in read.either]
+    bounds = {"since_ms": read.since_ms, "until_ms": read.until_ms, "order": read.order, "either": either}
     _send(sink, {"read": {"source": table.source, "columns": names, "where": where, "limit": limit, **bounds}})
     while (part := _receive(source)) is not None and "rows" in part:
         rows = part["rows"]
