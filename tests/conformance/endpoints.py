@@ -16,7 +16,7 @@ from tests.conformance import toolbox
 from tests.conformance.servers import free_port
 from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
 
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 60.0
 
 
 class Endpoint(ABC):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 OUTPUT, END, INPUT = 0x0401, 0x0003, 0x0400  # service protocol §1.3
-ABORT_TIMEOUT_MS: Final = 400
+ABORT_TIMEOUT_MS: Final = 1_500
 RETRY_AFTER_S: Final = 1
 HUGE: Final = 6_000_000
 

@@ -1,15 +1,20 @@
-"""The official clients and the official CLI find in a server what they expect."""
+"""The official clients find in a server what they expect. What they send is in http-api §9."""
 
 import json
 import os
-import re
 import subprocess
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import restate
+from restate.client_types import HttpError
 
 from tests.conformance import toolbox
 from tests.conformance.client import Deployment, until
+
+Json = dict[str, Any]
 
 
 @pytest.fixture(params=["python-http1"])
@@ -36,9 +41,9 @@ def test_the_typescript_client(services: Deployment) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    noted = services.effects.folder / f"{name}.note"
-    until(lambda: noted.exists() or process.poll() is not None, "the awakeable, or the end of the client")
-    shown, errors = process.communicate(noted.read_text() if noted.exists() else "", timeout=30)
+    noted = [services.effects.folder / f"{note}.note" for note in (name, f"{name}-rejected")]
+    until(lambda: all(note.exists() for note in noted) or process.poll() is not None, "the awakeables, or the end of the client")
+    shown, errors = process.communicate("\n".join(note.read_text() for note in noted if note.exists()), timeout=30)
     assert process.returncode == 0, errors
     assert json.loads(shown) == {
         "call": f"hello {name}",
@@ -47,11 +52,76 @@ def test_the_typescript_client(services: Deployment) -> None:
         "send": ["Accepted", "hello later"],
         "workflow": ["Accepted", False, {"answer": "yes", "runs": 1}, True],
         "failure": [418, "as it must"],
-        "awakeable": {"value": {"some": "thing"}},
+        "generic": f"hello {name}",
+        "objectSend": ["Accepted", 9],
+        "scoped": [400, "ingress"],
+        "awakeables": [{"value": {"some": "thing"}}, {"message": "not this one", "code": 500}],
     }
 
 
+def handlers(prefix: str) -> SimpleNamespace:
+    """The services as a caller of the Python client declares them; nothing here runs."""
+    calls, counter, flow, errors = (
+        restate.Service(f"{prefix}Calls"),
+        restate.VirtualObject(f"{prefix}Counter"),
+        restate.Workflow(f"{prefix}Flow"),
+        restate.Service(f"{prefix}Errors"),
+    )
+
+    @calls.handler()
+    async def greet(ctx: restate.Context, request: Json) -> str: ...
+
+    @counter.handler()
+    async def add(ctx: restate.ObjectContext, request: Json) -> int: ...
+
+    @counter.handler()
+    async def key(ctx: restate.ObjectContext, request: Json) -> str: ...
+
+    @flow.main()
+    async def run(ctx: restate.WorkflowContext, request: Json) -> Json: ...
+
+    @flow.handler()
+    async def approve(ctx: restate.WorkflowSharedContext, request: Json) -> Any: ...
+
+    @errors.handler()
+    async def terminal(ctx: restate.Context, request: Json) -> Any: ...
+
+    return SimpleNamespace(greet=greet, add=add, key=key, run=run, approve=approve, terminal=terminal)
+
+
 async def test_the_python_client(services: Deployment) -> None:
+    name, declared = services.effects.fresh(), handlers(services.prefix)
+    async with restate.create_client(services.server.ingress_url) as client:
+        for _ in range(2):
+            assert await client.service_call(declared.greet, {"name": name, "effect": name}, idempotency_key=name) == f"hello {name}"
+        assert services.effects.count(name) == 1
+        sent = await client.service_send(declared.greet, {"name": "later"})
+        assert services.attached(sent.invocation_id) == "hello later"
+        key = f"{name} ü+%"  # not escaped by the client itself, but by its HTTP library
+        assert await client.object_call(declared.add, key=key, arg={"by": 2}) == 2
+        sent = await client.object_send(declared.add, key=key, arg={"by": 3})
+        assert services.attached(sent.invocation_id) == 5
+        assert await client.object_call(declared.key, key=f"{name} ü", arg={}) == f"{name} ü"
+        flow = await client.workflow_send(declared.run, key=name, arg={"effect": f"{name}-flow"})
+        await client.workflow_call(declared.approve, key=name, arg={"value": "yes"})
+        assert services.attached(flow.invocation_id) == {"answer": "yes", "runs": 1}
+        with pytest.raises(HttpError) as failed:
+            await client.service_call(declared.terminal, {"message": "as it must", "code": 418})
+        assert failed.value.status_code == 418
+        with pytest.raises(HttpError) as refused:
+            await client.scope(name).service_call(declared.greet, {"name": name})  # flow control is off
+        assert refused.value.status_code == 400
+
+
+@pytest.mark.holdfast_only
+async def test_the_python_client_sends_later(services: Deployment) -> None:
+    """It writes the delay as a bare number of milliseconds, which the reference refuses."""
+    async with restate.create_client(services.server.ingress_url) as client:
+        sent = await client.service_send(handlers(services.prefix).greet, {"name": "later"}, send_delay=timedelta(milliseconds=20))
+    assert services.attached(sent.invocation_id) == "hello later"
+
+
+async def test_the_python_client_by_name(services: Deployment) -> None:
     name = services.effects.fresh()
     typed = {"Content-Type": "application/json"}  # a call by name does not say what it carries
     async with restate.create_client(services.server.ingress_url, headers=typed) as client:
@@ -65,46 +135,3 @@ async def test_the_python_client(services: Deployment) -> None:
         sent = await client.generic_send(service, "greet", parameter)
         assert services.attached(sent.invocation_id) == f"hello {name}"
     assert services.effects.count(name) == 2
-
-
-def cli(services: Deployment, *words: str) -> str:
-    """What the official CLI prints, without colours; it must succeed."""
-    found = sorted((toolbox.MODULES / "@restatedev").glob("restate-linux-*/bin/restate"))
-    if not found:
-        pytest.skip(f"the official CLI is not installed; install it with `{toolbox.SETUP}`")
-    addresses = {"RESTATE_ADMIN_URL": services.server.admin_url, "RESTATE_INGRESS_URL": services.server.ingress_url}
-    shown = subprocess.run(
-        [str(found[0]), "--yes", *words],
-        env={**os.environ, **addresses, "RESTATE_CLI_CONFIG_HOME": str(services.server.folder), "NO_COLOR": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.stdout + shown.stderr)
-
-
-def test_the_cli_lists_services_and_deployments(services: Deployment) -> None:
-    assert f"{services.prefix}Counter" in cli(services, "services", "list")
-    assert f"{services.prefix}Counter" in cli(services, "deployments", "list")
-    assert "rewrite" in cli(services, "services", "describe", f"{services.prefix}Counter")
-
-
-def test_the_cli_shows_and_cancels_an_invocation(services: Deployment) -> None:
-    effect = services.effects.fresh()
-    sent = services.send("Cancels/wait", {"effect": effect})
-    until(lambda: services.effects.count(f"{effect}-ready"), "the wait to begin")
-    assert sent.invocation_id in cli(services, "invocations", "list")
-    assert "wait" in cli(services, "invocations", "describe", sent.invocation_id)
-    cli(services, "invocations", "cancel", sent.invocation_id)
-    assert services.attach(sent.invocation_id).status_code == 409
-
-
-def test_the_cli_shows_and_changes_state(services: Deployment) -> None:
-    key = services.effects.fresh()
-    services.result(f"Counter/{key}/add", {"by": 7})
-    service = f"{services.prefix}Counter"
-    assert "7" in cli(services, "state", "get", service, key)
-    cli(services, "state", "clear", f"{service}/{key}")
-    until(lambda: services.result(f"Counter/{key}/keys") == [], "the state to be cleared")

@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from tests.conformance.client import Deployment, until
@@ -108,11 +109,13 @@ def test_an_idempotency_key_belongs_to_one_object_key(services: Deployment) -> N
 
 def test_a_result_is_found_by_idempotency_key(services: Deployment) -> None:
     key = services.effects.fresh()
-    address = f"/restate/invocation/{services.prefix}Timers/sleep/{key}"
-    services.send("Timers/sleep", {"ms": 200}, idempotency_key=key)
+    address = f"/restate/invocation/{services.prefix}Runs/gated/{key}"
+    services.send("Runs/gated", {"effect": key, "gate": key}, idempotency_key=key)
     assert services.request("GET", f"{address}/output").status_code == 470
-    assert services.request("GET", f"{address}/attach").json() == "slept"
-    assert services.request("GET", f"{address}/output").json() == "slept"
+    services.effects.open(key)
+    result = {"before": 1, "during": 1, "after": 1}
+    assert services.request("GET", f"{address}/attach").json() == result
+    assert services.request("GET", f"{address}/output").json() == result
 
 
 def test_a_result_of_an_object_is_found_by_idempotency_key(services: Deployment) -> None:
@@ -206,7 +209,7 @@ def test_a_caller_that_goes_away_changes_nothing(services: Deployment) -> None:
     body, headers = {"effect": effect, "gate": effect}, {"idempotency-key": effect}
     path = f"/{services.prefix}Runs/gated"
     with pytest.raises(Exception, match="timed out"):
-        services.request("POST", path, json=body, headers=headers, timeout=0.5)
+        services.request("POST", path, json=body, headers=headers, timeout=httpx.Timeout(60, read=0.5))
     until(lambda: services.effects.count(effect), "the run to begin")
     services.effects.open(effect)
     result = {"before": 1, "during": 1, "after": 1}

@@ -1,7 +1,7 @@
 // What the official TypeScript client does against an ingress, printed as JSON: one member per step.
 //
 // INGRESS_URL, CONFORMANCE_PREFIX, CONFORMANCE_CLIENT (the client's module), NAME (a name nobody used).
-// The awakeable's id arrives on standard input, when the test has read it from the handler's note.
+// The ids of two awakeables arrive on standard input, when the test has read them from the handlers' notes.
 import { readFileSync } from "node:fs";
 
 const clients = await import(process.env.CONFORMANCE_CLIENT);
@@ -39,8 +39,29 @@ try {
   done.failure = [e.status, JSON.parse(e.responseText).message];
 }
 
-const waiting = await ingress.serviceSendClient(named("Awakeables")).wait({ note: name }, later);
-await ingress.resolveAwakeable(readFileSync(0, "utf8").trim(), { some: "thing" });
-done.awakeable = await ingress.result(waiting);
+const typed = clients.rpc.opts({ input: clients.serde.json, output: clients.serde.json });
+done.generic = await ingress.call({ service: prefix + "Calls", handler: "greet", parameter: { name }, opts: typed });
+
+const toObject = clients.rpc.sendOpts({ delay: 20, idempotencyKey: `${name}-object` });
+const added = await ingress.objectSendClient(named("Counter"), `${name}/ü`).add({ by: 4 }, toObject);
+done.objectSend = [added.status, await ingress.result(added)];
+
+// Flow control is off by default: a scope is refused.
+try {
+  await ingress.scope(name).serviceClient(named("Calls")).greet({ name });
+} catch (e) {
+  done.scoped = [e.status, JSON.parse(e.responseText).source];
+}
+
+const waits = (note) => {
+  const kept = clients.rpc.sendOpts({ idempotencyKey: note });
+  return ingress.serviceSendClient(named("Awakeables")).wait({ note }, kept);
+};
+const resolved = await waits(name);
+const rejected = await waits(`${name}-rejected`);
+const [first, second] = readFileSync(0, "utf8").trim().split("\n");
+await ingress.resolveAwakeable(first, { some: "thing" });
+await ingress.rejectAwakeable(second, "not this one");
+done.awakeables = [await ingress.result(resolved), await ingress.result(rejected)];
 
 console.log(JSON.stringify(done));
