@@ -39,7 +39,7 @@ def service() -> Iterator[LambdaServiceProcess]:
         port = free.getsockname()[1]
     with LambdaServiceProcess(port) as service:
         for name in ("raw", "killed", "one", "hanging"):
-            service.add(FunctionSpec(name, str(FUNCTIONS), "raw.handler", timeout_s=20))
+            service.add(FunctionSpec(name, str(FUNCTIONS), "raw.handler", timeout_s=60))
         service.add(FunctionSpec("short", str(FUNCTIONS), "raw.handler", timeout_s=0.5))
         service.add(FunctionSpec("official", str(FUNCTIONS), "official.app"))
         yield service
@@ -71,13 +71,13 @@ async def test_the_official_sdk_is_discovered_and_invoked(endpoint: LambdaEndpoi
     recorded = vector["exchanges"][0]
     accept = "application/vnd.restate.endpointmanifest.v3+json, application/vnd.restate.endpointmanifest.v4+json"
     address = LambdaAddress(arn("official"))
-    manifest = await endpoint.request(address, EndpointRequest("GET", "/discover", {"accept": accept}, b""), timeout_s=30)
+    manifest = await endpoint.request(address, EndpointRequest("GET", "/discover", {"accept": accept}, b""), timeout_s=60)
     assert (manifest.status, manifest.headers["content-type"]) == (200, accept.split(", ")[1])
     assert [found["name"] for found in json.loads(manifest.body)["services"]] == ["Demo"]
 
     request = recorded["request"]
     invocation = EndpointRequest("POST", request["path"], request["headers"], bytes.fromhex(request["body_hex"]))
-    response = await endpoint.request(address, invocation, timeout_s=30)
+    response = await endpoint.request(address, invocation, timeout_s=60)
     assert response.status == 200
     assert failure_of(response, CONTENT_TYPE, now_ms=0) is None
     assert response.body.hex() == recorded["response"]["body_hex"]
@@ -104,7 +104,7 @@ async def test_lists_and_numbers_as_header_values(endpoint: LambdaEndpoint) -> N
 async def test_large_journals_travel_compressed_both_ways(endpoint: LambdaEndpoint) -> None:
     address = LambdaAddress(arn("raw"), compression="zstd")
     frames = bytes(range(256)) * 4 * 20_000  # 20 MB
-    response = await endpoint.request(address, asking("zstd", frames), timeout_s=30)
+    response = await endpoint.request(address, asking("zstd", frames), timeout_s=60)
     assert response.body == frames
     assert response.headers == {"content-type": CONTENT_TYPE, "x-was": "zstd"}
 
@@ -175,7 +175,7 @@ async def test_an_unknown_function(endpoint: LambdaEndpoint) -> None:
 async def test_the_services_own_size_limit(endpoint: LambdaEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lambda_envelope, "MAX_EVENT_BYTES", 100_000_000)
     with pytest.raises(EndpointFailure, match=r"RequestTooLargeException.*the limit is 6291456 bytes") as failure:
-        await endpoint.request(LambdaAddress(arn("raw")), asking("event", bytes(5_000_000)), timeout_s=30)
+        await endpoint.request(LambdaAddress(arn("raw")), asking("event", bytes(5_000_000)), timeout_s=60)
     assert failure.value.error_code == "RT0019"
 
 
@@ -195,7 +195,7 @@ async def test_what_is_sent_to_the_service() -> None:
 
     async with raw_server(script) as server:
         endpoint = LambdaEndpoint(SystemClock(), endpoint_url=server.uri)
-        await endpoint.request(LambdaAddress(arn("f", "eu-central-1")), asking("x"), timeout_s=5)
+        await endpoint.request(LambdaAddress(arn("f", "eu-central-1")), asking("x"), timeout_s=60)
         await endpoint.close()
         head, _ = server.requests[0]
     lines = head.decode().split("\r\n")
@@ -238,10 +238,10 @@ async def test_a_role_is_assumed_once_and_again_before_it_expires(monkeypatch: p
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
         endpoint = LambdaEndpoint(clock, endpoint_url=server.uri, external_id="outside")
         address = LambdaAddress(arn("f"), assume_role_arn=role)
-        await asyncio.gather(*(endpoint.request(address, asking("x"), timeout_s=10) for _ in range(3)))
+        await asyncio.gather(*(endpoint.request(address, asking("x"), timeout_s=60) for _ in range(3)))
         assert len(roles.requests) == 1
         clock.ahead_ms = 56 * 60 * 1000  # four minutes before the end
-        await endpoint.request(address, asking("x"), timeout_s=10)
+        await endpoint.request(address, asking("x"), timeout_s=60)
         assert len(roles.requests) == 2
         await endpoint.close()
         heads = [head for head, _ in server.requests]
@@ -262,7 +262,7 @@ async def test_a_role_that_cannot_be_assumed(monkeypatch: pytest.MonkeyPatch) ->
         endpoint = LambdaEndpoint(SystemClock(), endpoint_url="http://127.0.0.1:1")
         address = LambdaAddress(arn("f"), assume_role_arn="arn:aws:iam::123456789012:role/invoker")
         with pytest.raises(EndpointFailure, match=r"role/invoker cannot be assumed: .*AccessDenied.*trust policy"):
-            await endpoint.request(address, asking("x"), timeout_s=10)
+            await endpoint.request(address, asking("x"), timeout_s=60)
         await endpoint.close()
 
 
@@ -274,7 +274,7 @@ async def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         monkeypatch.setenv(variable, str(tmp_path / "none"))
     endpoint = LambdaEndpoint(SystemClock(), endpoint_url="http://127.0.0.1:1")
     with pytest.raises(EndpointFailure, match="no AWS credentials found; give the coordinator a role"):
-        await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=10)
+        await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=60)
     await endpoint.close()
 
 
@@ -294,7 +294,7 @@ async def test_a_service_in_trouble(answer: bytes, message: str) -> None:
     async with raw_server(script) as server:
         endpoint = LambdaEndpoint(SystemClock(), endpoint_url=server.uri)
         with pytest.raises(EndpointFailure, match=message):
-            await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=5)
+            await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=60)
         await endpoint.close()
 
 
@@ -302,7 +302,7 @@ async def test_a_service_in_trouble(answer: bytes, message: str) -> None:
 async def test_an_address_that_is_no_function(text: str) -> None:
     endpoint = LambdaEndpoint(SystemClock())
     with pytest.raises(EndpointFailure, match="expected a qualified function ARN"):
-        await endpoint.request(LambdaAddress(text), asking("x"), timeout_s=5)
+        await endpoint.request(LambdaAddress(text), asking("x"), timeout_s=60)
     await endpoint.close()
 
 

@@ -24,7 +24,7 @@ async def echo(method: str, path: str, headers: Mapping[str, str], body: bytes) 
 async def test_a_registered_handler_answers() -> None:
     endpoints = Endpoints(SystemClock())
     address = endpoints.in_process.register("dev", echo)
-    response = await endpoints.request(address, REQUEST, timeout_s=5)
+    response = await endpoints.request(address, REQUEST, timeout_s=60)
     assert (response.status, response.body, response.broken) == (200, b"frames", None)
     assert response.headers == {"content-type": "x/y", "x-line": "POST /invoke/Demo/echo"}
     await endpoints.close()
@@ -37,14 +37,14 @@ async def test_registering_again_replaces_the_handler() -> None:
     endpoint = InProcess()
     endpoint.register("dev", echo)
     address = endpoint.register("dev", reloaded)
-    assert (await endpoint.request(address, REQUEST, timeout_s=5)).body == b"new"
+    assert (await endpoint.request(address, REQUEST, timeout_s=60)).body == b"new"
 
 
 async def test_an_unknown_name_lists_the_known() -> None:
     endpoint = InProcess()
     endpoint.register("dev", echo)
     with pytest.raises(EndpointFailure, match=r"'other' \(loaded: dev\)"):
-        await endpoint.request(InProcessAddress("other"), REQUEST, timeout_s=5)
+        await endpoint.request(InProcessAddress("other"), REQUEST, timeout_s=60)
 
 
 @pytest.mark.parametrize("exception", [ValueError("boom"), TimeoutError("boom"), asyncio.CancelledError("boom")])
@@ -54,7 +54,7 @@ async def test_what_a_handler_raises_is_a_failed_attempt(exception: BaseExceptio
 
     endpoint = InProcess()
     with pytest.raises(EndpointFailure, match=r"raised .*Error: boom|was cancelled") as failure:
-        await endpoint.request(endpoint.register("dev", failing), REQUEST, timeout_s=5)
+        await endpoint.request(endpoint.register("dev", failing), REQUEST, timeout_s=60)
     assert failure.value.error_code == "RT0006"
 
 
@@ -73,7 +73,7 @@ async def test_time_over_cancels_the_handler() -> None:
     with pytest.raises(EndpointFailure, match="abort timeout") as failure:
         await endpoint.request(address, REQUEST, timeout_s=0.02)
     assert failure.value.error_code == "RT0001"
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 60)
 
 
 async def test_cancelling_and_closing_end_the_handler() -> None:
@@ -94,7 +94,7 @@ async def test_cancelling_and_closing_end_the_handler() -> None:
     cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cancelled
-    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.wait_for(ended.wait(), 60)
 
     begun.clear()
     closed = asyncio.create_task(endpoint.request(address, REQUEST, timeout_s=60))

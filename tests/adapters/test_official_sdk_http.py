@@ -49,7 +49,7 @@ async def endpoints() -> AsyncIterator[Endpoints]:
 async def test_discovery_and_an_invocation(endpoints: Endpoints, uri: str, version: HttpVersion, mode: str) -> None:
     address = HttpAddress(uri, version)
     discover = EndpointRequest("GET", "/discover", {"accept": ACCEPT}, b"")
-    manifest = await endpoints.request(address, discover, timeout_s=10)
+    manifest = await endpoints.request(address, discover, timeout_s=60)
     assert manifest.headers["content-type"] == "application/vnd.restate.endpointmanifest.v4+json"
     assert json.loads(manifest.body)["protocolMode"] == mode
 
@@ -57,7 +57,7 @@ async def test_discovery_and_an_invocation(endpoints: Endpoints, uri: str, versi
     request = recorded["request"]
     invocation = EndpointRequest("POST", request["path"], request["headers"], bytes.fromhex(request["body_hex"]))
     for _ in range(3):  # on kept connections too
-        response = await endpoints.request(address, invocation, timeout_s=10)
+        response = await endpoints.request(address, invocation, timeout_s=60)
         assert failure_of(response, request["headers"]["content-type"], now_ms=0) is None
         assert (response.status, response.broken) == (200, None)
         assert response.body.hex() == recorded["response"]["body_hex"]
@@ -68,7 +68,7 @@ async def test_discovery_and_an_invocation(endpoints: Endpoints, uri: str, versi
 async def test_an_unknown_service_and_version(endpoints: Endpoints, uri: str, version: HttpVersion) -> None:
     address = HttpAddress(uri, version)
     headers = {"content-type": "application/vnd.restate.invocation.v6"}
-    unknown = await endpoints.request(address, EndpointRequest("POST", "/invoke/No/way", headers, b""), timeout_s=10)
+    unknown = await endpoints.request(address, EndpointRequest("POST", "/invoke/No/way", headers, b""), timeout_s=60)
     failure = failure_of(unknown, headers["content-type"], now_ms=0)
     assert failure is not None
     assert (failure.code, failure.error_code) == (404, "RT0012")

@@ -73,7 +73,7 @@ async def over_http1(peer: Peer) -> None:
 async def test_http2_where_the_server_has_it(endpoint: HttpEndpoint, certificate: Path) -> None:
     async with h2_server(echo, tls=server_tls(certificate, "h2", "http/1.1")) as server:
         address = HttpAddress(f"https://127.0.0.1:{server.port}")
-        responses = await asyncio.gather(*(endpoint.request(address, REQUEST, timeout_s=10) for _ in range(20)))
+        responses = await asyncio.gather(*(endpoint.request(address, REQUEST, timeout_s=60) for _ in range(20)))
         assert {response.body for response in responses} == {b"frames"}
         assert server.requests[0].headers[":scheme"] == "https"
         assert len(server.connections) == 1, "the first connection tells; the others wait for it"
@@ -84,21 +84,21 @@ async def test_http1_where_the_server_has_nothing_else(endpoint: HttpEndpoint, c
     async with raw_server(over_http1, tls=server_tls(certificate, *protocols)) as server:
         address = HttpAddress(f"https://127.0.0.1:{server.port}")
         for _ in range(3):
-            assert (await endpoint.request(address, REQUEST, timeout_s=10)).body == b"frames"
+            assert (await endpoint.request(address, REQUEST, timeout_s=60)).body == b"frames"
         assert server.connections == 1
 
 
 async def test_http1_is_offered_alone_when_registered_so(endpoint: HttpEndpoint, certificate: Path) -> None:
     async with raw_server(over_http1, tls=server_tls(certificate, "h2", "http/1.1")) as server:
         address = HttpAddress(f"https://127.0.0.1:{server.port}", HttpVersion.HTTP_1_1)
-        assert (await endpoint.request(address, REQUEST, timeout_s=10)).body == b"frames"
+        assert (await endpoint.request(address, REQUEST, timeout_s=60)).body == b"frames"
 
 
 async def test_large_bodies(endpoint: HttpEndpoint, certificate: Path) -> None:
     big = EndpointRequest("POST", "/x", {}, bytes(range(256)) * 20_000)
     async with raw_server(over_http1, tls=server_tls(certificate)) as http1, h2_server(echo, tls=server_tls(certificate, "h2")) as http2:
         for port in (http1.port, http2.port):
-            response = await endpoint.request(HttpAddress(f"https://127.0.0.1:{port}"), big, timeout_s=20)
+            response = await endpoint.request(HttpAddress(f"https://127.0.0.1:{port}"), big, timeout_s=60)
             assert response.body == big.body
 
 
@@ -106,7 +106,7 @@ async def test_an_unknown_authority_is_refused(certificate: Path) -> None:
     endpoint = HttpEndpoint()
     async with raw_server(over_http1, tls=server_tls(certificate)) as server:
         with pytest.raises(EndpointFailure, match="certificate verify failed") as failure:
-            await endpoint.request(HttpAddress(f"https://127.0.0.1:{server.port}"), REQUEST, timeout_s=10)
+            await endpoint.request(HttpAddress(f"https://127.0.0.1:{server.port}"), REQUEST, timeout_s=60)
     assert failure.value.error_code == "RT0010"
     await endpoint.close()
 
@@ -118,4 +118,4 @@ async def test_https_to_a_plain_server_is_named(endpoint: HttpEndpoint) -> None:
 
     async with raw_server(plain) as server:
         with pytest.raises(EndpointFailure, match="connect error"):
-            await endpoint.request(HttpAddress(f"https://127.0.0.1:{server.port}"), REQUEST, timeout_s=10)
+            await endpoint.request(HttpAddress(f"https://127.0.0.1:{server.port}"), REQUEST, timeout_s=60)

@@ -205,7 +205,7 @@ async def test_runs_of_a_gather_execute_concurrently_and_finished_ones_count() -
     meeting = asyncio.Barrier(2)
 
     async def meet(name: str) -> str:
-        await asyncio.wait_for(meeting.wait(), 5)
+        await asyncio.wait_for(meeting.wait(), 60)
         if name == "b":
             raise ValueError("b failed")
         return name

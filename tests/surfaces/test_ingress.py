@@ -175,9 +175,9 @@ async def test_a_caller_that_goes_away_stops_the_waiting(front: FakeFront, ingre
     front.forever = True
     _, writer = await asyncio.open_connection("127.0.0.1", int(ingress.base.rsplit(":", 1)[1].strip("/")))
     writer.write(head("GET", "/ApiGreeter/headers", {"host": "x"}, None))
-    await asyncio.wait_for(front.started.wait(), 5)
+    await asyncio.wait_for(front.started.wait(), 60)
     writer.close()
-    await asyncio.wait_for(front.cancelled.wait(), 5)
+    await asyncio.wait_for(front.cancelled.wait(), 60)
 
 
 async def test_too_many_requests_at_a_time(front: FakeFront) -> None:
@@ -203,7 +203,7 @@ async def test_requests_in_flight_are_answered_when_the_server_closes(front: Fak
         entered.set()
         await ingress(scope, receive, send)
 
-    server = await serve(app, Listener(grace_s=5))
+    server = await serve(app, Listener(grace_s=60))
     reader, writer = await asyncio.open_connection(server.host, server.port)
     request = head("POST", "/ApiGreeter/greet", {"host": "x", **JSON, "content-length": "5"}, b"")
     writer.write(request + b'"A')

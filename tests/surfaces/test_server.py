@@ -47,7 +47,7 @@ class Http2:
             await self.step()
 
     async def step(self) -> None:
-        data = await asyncio.wait_for(self.reader.read(65536), 10)
+        data = await asyncio.wait_for(self.reader.read(65536), 60)
         assert data, "the server closed the connection"
         for event in self.h2.receive_data(data):
             match event:
@@ -106,10 +106,10 @@ async def test_bodies_larger_than_the_windows_pass_both_ways(front: FakeFront, h
 async def test_a_reset_stream_is_a_caller_that_went_away(front: FakeFront, http2: Http2) -> None:
     front.forever = True
     stream = http2.open("GET", "/ApiGreeter/headers")
-    await asyncio.wait_for(front.started.wait(), 5)
+    await asyncio.wait_for(front.started.wait(), 60)
     http2.h2.reset_stream(stream)
     http2.flush()
-    await asyncio.wait_for(front.cancelled.wait(), 5)
+    await asyncio.wait_for(front.cancelled.wait(), 60)
 
 
 async def test_the_preface_may_arrive_byte_by_byte(http2: Http2) -> None:
@@ -129,7 +129,7 @@ async def test_garbage_is_answered_and_the_server_lives_on(ingress: Http) -> Non
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(ingress.base.rsplit(":", 1)[1].strip("/")))
         writer.write(garbage)
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), 60)
         writer.close()
     assert (await ingress.get("/restate/health")).status == 200
 
@@ -170,4 +170,4 @@ def test_http_2_works_on_the_event_loop_of_production() -> None:
         await server.close()
         return client.bodies[stream]
 
-    assert uvloop.run(asyncio.wait_for(ask(), 10)) == b"2"
+    assert uvloop.run(asyncio.wait_for(ask(), 60)) == b"2"
