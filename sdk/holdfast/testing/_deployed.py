@@ -17,7 +17,8 @@ from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlencode
 
 from holdfast._calls import Call
-from holdfast.client import Client, IngressError, Sent, _path
+from holdfast.client import Client, Sent, _path
+from holdfast.errors import TerminalError
 from holdfast.options import milliseconds
 from holdfast.testing._backend import Verb
 from holdfast.testing.errors import NotKept
@@ -77,8 +78,9 @@ class Deployed:
         sent: Sent[bytes] = Sent(invocation_id, False, _RAW)
         try:
             return await asyncio.to_thread(self._client.attach, sent)
-        except IngressError as error:
-            if error.status == 404:
+        except TerminalError as error:
+            # The ingress answers for an unknown id as an invocation would that failed so; the admin API can tell them apart.
+            if (error.code, error.message) == (404, "not found") and self._stack.admin and await self.describe(invocation_id) is None:
                 raise NotKept(f"{invocation_id} is not known to {self._stack.ingress}") from error
             raise
 
@@ -125,6 +127,9 @@ class Deployed:
 
     async def crash_coordinator(self) -> None:
         skip("crashing the coordinator needs the runtime in memory; this run is against a deployed stack")
+
+    async def story(self) -> str:
+        return ""
 
     def mock(self, mock: Mock[Any, Any]) -> None:
         skip(f"mocking {mock.handler.full_name} needs the runtime in memory; this run is against a deployed stack")

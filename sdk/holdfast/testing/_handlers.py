@@ -28,6 +28,7 @@ from holdfast.service import Handler, ServiceBase
 from holdfast.testing import _engine
 from holdfast.testing.faults import Crash, Faults, StepFault
 from holdfast.testing.mocks import Mock, standing_for, stub_of, with_promise_control
+from holdfast.testing.replay import WatchedMachine
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse
 
 
@@ -142,7 +143,7 @@ class _OnceLogger(AttemptLogger):
             super().attempt_failed(error)
 
 
-class TestMachine(Machine):
+class TestMachine(WatchedMachine):
     """Tells its attempt of every entry before it is added."""
 
     __test__ = False
@@ -223,13 +224,12 @@ class TestAttempt(Attempt):
             super().returned(value)
 
     def raised(self, error: BaseException) -> None:
-        mismatch = self.machine.mismatch
-        if isinstance(error, TerminalError) and mismatch is None and self._must_repeat():
+        if isinstance(error, TerminalError) and self.machine.disagreed is None and self._must_repeat():
             self._cut()
             return
         super().raised(error)
-        if mismatch is not None:
-            self._tell(mismatch)
+        if self.machine.disagreed is not None:
+            self._tell(self.machine.disagreed)
 
     def _cut(self) -> None:
         self.cut = True

@@ -273,6 +273,14 @@ class Memory:
         failed.__cause__ = error
         self._engine.fail(failed)
 
+    async def story(self) -> str:
+        """The journals of this runtime as they are, for whoever looks at a failed test."""
+        where = InvocationFilter(limit=SHOWN)
+        rows = await self._ask(lambda process, _: process.coordinator.list_invocations(where))
+        shown = [row["id"] for row in reversed(rows) if row["target_handler_name"] != CONTROL]
+        head = f"virtual time {self.now().isoformat()}"
+        return "\n\n".join([head, *[await self._timeline(id) for id in shown]])
+
     async def _timeline(self, invocation_id: str) -> str:
         row = await self._ask(lambda process, _: process.coordinator.describe(_parsed(invocation_id)))
         return "" if row is None else str(journal_of(row))

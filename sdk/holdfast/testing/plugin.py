@@ -5,7 +5,9 @@ Rules: it is loaded in every pytest run of whoever has the package installed, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,6 +48,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         from holdfast.testing import _deployed
 
         _deployed.use(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A test that fails with a runtime of ours is told with its journals."""
+    try:
+        return (yield)
+    except Exception as error:
+        arguments = getattr(item, "funcargs", {})
+        if "holdfast_runtime" in arguments:
+            with contextlib.suppress(Exception):
+                asyncio.run(arguments["holdfast_runtime"].explain(error))
+        if "holdfast_runtime_sync" in arguments:
+            with contextlib.suppress(Exception):
+                arguments["holdfast_runtime_sync"].explain(error)
+        raise
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import xxhash
 from holdfast import _drive, _drive_sync
 from holdfast._attempt import Attempt
 from holdfast.endpoint import Endpoint
+from holdfast.errors import JournalMismatchError
 from holdfast.logs import Log
 from holdfast.protocol.errors import ProtocolError
 from holdfast.protocol.frames import encode, split
@@ -97,8 +98,8 @@ async def replay(services: Sequence[ServiceBase], journal: str | Path | Mapping[
 def _judged(recording: Recording, attempt: ReplayAttempt) -> Replayed:
     name, machine = attempt.handler.full_name, attempt.machine
     where = f"{name} does not replay {recording.invocation_id}"
-    if machine.mismatch is not None:
-        raise ReplayMismatch(f"{where}: {machine.mismatch}", entry_index=machine.mismatch.entry_index)
+    if machine.disagreed is not None:
+        raise ReplayMismatch(f"{where}: {machine.disagreed}", entry_index=machine.disagreed.entry_index)
     if attempt.failure is not None and machine.replaying:
         raise ReplayMismatch(f"{where}: {type(attempt.failure).__name__}: {attempt.failure}") from attempt.failure
     recorded = [parse(type_, body) for type_, body in recording.entries]
@@ -115,13 +116,27 @@ def _judged(recording: Recording, attempt: ReplayAttempt) -> Replayed:
 
 class _Replaying(Endpoint):
     def attempt(self, version: int, body: bytes, handler: Handler[Any, Any]) -> ReplayAttempt:
-        return ReplayAttempt(Machine(version, body), handler, self._log)
+        return ReplayAttempt(WatchedMachine(version, body), handler, self._log)
+
+
+class WatchedMachine(Machine):
+    """Remembers its disagreement with the journal also when the attempt is over."""
+
+    def __init__(self, version: int, body: bytes) -> None:
+        super().__init__(version, body)
+        self.disagreed: JournalMismatchError | None = None
+
+    def _fail(self, mismatch: JournalMismatchError) -> JournalMismatchError:
+        self.disagreed = mismatch
+        return super()._fail(mismatch)
 
 
 class ReplayAttempt(Attempt):
     """An attempt that executes nothing. failure: what the handler raised that would be retried."""
 
-    def __init__(self, machine: Machine, handler: Handler[Any, Any], log: Log) -> None:
+    machine: WatchedMachine
+
+    def __init__(self, machine: WatchedMachine, handler: Handler[Any, Any], log: Log) -> None:
         super().__init__(machine, handler, log)
         self.failure: BaseException | None = None
 

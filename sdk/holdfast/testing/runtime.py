@@ -6,6 +6,7 @@ whatever can happen without time moving on; `call` and `send` are typed by the h
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -183,7 +184,17 @@ class TestRuntime:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception):
+            await self.explain(error)
         self.close()
+
+    async def explain(self, error: BaseException) -> None:
+        """Note the journals of this runtime on the error a test fails with."""
+        if any("virtual time" in note for note in getattr(error, "__notes__", ())):
+            return
+        with contextlib.suppress(Exception):  # what is told beside an error must not replace it
+            if story := await self._backend.story():
+                error.add_note(f"Journals of the test runtime at the failure, {story}")
 
     def close(self) -> None:
         """End everything. May be called twice."""

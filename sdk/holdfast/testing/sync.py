@@ -131,7 +131,13 @@ class TestRuntime:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, Exception):
+            self.explain(error)
         self.close()
+
+    def explain(self, error: BaseException) -> None:
+        """Note the journals of this runtime on the error a test fails with."""
+        self._run(self._runtime.explain(error))
 
     def close(self) -> None:
         """End everything. May be called twice."""
