@@ -69,22 +69,28 @@ def handlers(prefix: str) -> SimpleNamespace:
     )
 
     @calls.handler()
-    async def greet(ctx: restate.Context, request: Json) -> str: ...
+    async def greet(ctx: restate.Context, request: Json) -> str:
+        raise NotImplementedError
 
     @counter.handler()
-    async def add(ctx: restate.ObjectContext, request: Json) -> int: ...
+    async def add(ctx: restate.ObjectContext, request: Json) -> int:
+        raise NotImplementedError
 
     @counter.handler()
-    async def key(ctx: restate.ObjectContext, request: Json) -> str: ...
+    async def key(ctx: restate.ObjectContext, request: Json) -> str:
+        raise NotImplementedError
 
     @flow.main()
-    async def run(ctx: restate.WorkflowContext, request: Json) -> Json: ...
+    async def run(ctx: restate.WorkflowContext, request: Json) -> Json:
+        raise NotImplementedError
 
     @flow.handler()
-    async def approve(ctx: restate.WorkflowSharedContext, request: Json) -> Any: ...
+    async def approve(ctx: restate.WorkflowSharedContext, request: Json) -> Any:
+        raise NotImplementedError
 
     @errors.handler()
-    async def terminal(ctx: restate.Context, request: Json) -> Any: ...
+    async def terminal(ctx: restate.Context, request: Json) -> Any:
+        raise NotImplementedError
 
     return SimpleNamespace(greet=greet, add=add, key=key, run=run, approve=approve, terminal=terminal)
 
