@@ -211,6 +211,25 @@ async def test_an_official_sdk_answers_its_runtime_and_nobody_else(
             assert statuses == {"signed": 200, "by a stranger": 401, "unsigned": 401, "for another path": 401}, (address, request.path)
 
 
+async def test_a_server_with_a_key_works_with_official_sdks(
+    official: Endpoint, functions: LambdaServiceProcess, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", functions.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    local = Listener(port=0, grace_s=1)
+    runtime = Runtime(RuntimeConfig(None, local, local, request_identity_private_key_pem_file=key_file))
+    await runtime.start()
+    try:
+        registered = await Http(runtime.admin_url).post("/deployments", official.deployment)
+        assert registered.status == 201, registered
+        for total in (2, 4):
+            added = await Http(runtime.ingress_url).post(f"/{official.prefix}Counter/a%2Fb/add", {"by": 2})
+            assert (added.status, added.json()) == (200, total)
+    finally:
+        await runtime.stop()
+
+
 # ---- A whole server
 
 shop, cart = Service("Shop"), VirtualObject("Cart")
