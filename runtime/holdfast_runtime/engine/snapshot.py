@@ -93,7 +93,7 @@ def _deployment(tx: Transaction, document: dict[Any, Any], service: str) -> Depl
         found = tx.registry.deployments.get(pinned)
         if found is None:
             raise Unservable(
-                f"the deployment {pinned} that this invocation is pinned to was removed; register its code again and resume",
+                f"the deployment {pinned} that this invocation is pinned to was removed; register its code, then pause and resume it there",
                 "RT0011",
             )
         return found
