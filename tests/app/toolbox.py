@@ -43,7 +43,14 @@ class Done:
 def cli(*arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> Done:
     """Run a command to its end, its output in pipes."""
     done = subprocess.run(
-        [*HOLDFAST, *arguments], cwd=cwd, env=environment(**variables), input=stdin, capture_output=True, text=True, timeout=60, check=False
+        [*HOLDFAST, *arguments],
+        cwd=cwd,
+        env=environment(**variables),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -126,15 +133,30 @@ class Server:
         found: dict[str, Any] = self._ask(f"http://{self.admin}/holdfast/invocations/{invocation_id}")
         return found
 
+    def started(self, target: str, argument: object = None, *, status: str = "suspended") -> str:
+        """The id of a new invocation, once it has this status."""
+        body = b"" if argument is None else json.dumps(argument).encode()
+        invocation_id: str = self._ask(f"http://{self.ingress}/{target}/send", body, "POST")["invocationId"]
+        self.wait_for(lambda: self.row(invocation_id)["status"] == status)
+        return invocation_id
+
+    def tell(self, invocation_id: str, value: object) -> None:
+        """Resolve its first awakeable."""
+        from holdfast.protocol import ids
+
+        name = ids.awakeable_id(ids.InvocationId.parse(invocation_id), 17)
+        self._ask(f"http://{self.ingress}/restate/awakeables/{name}/resolve", json.dumps(value).encode())
+
     def suspended(self) -> list[str]:
         """Ids of what waits."""
         found = self._ask(f"http://{self.admin}/holdfast/invocations?status=suspended")["invocations"]
         return [row["id"] for row in found]
 
-    def _ask(self, url: str, body: bytes | None = None) -> Any:
-        request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    def _ask(self, url: str, body: bytes | None = None, method: str | None = None) -> Any:
+        headers = {} if body == b"" else {"content-type": "application/json"}
+        request = urllib.request.Request(url, body, headers, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as answer:
+        with opener.open(request, timeout=60) as answer:
             return json.loads(answer.read() or b"null")
 
     def notes(self) -> list[str]:
@@ -148,7 +170,7 @@ class Server:
         """Exit code and seconds it took."""
         began = time.monotonic()
         self.process.send_signal(number)
-        return self.process.wait(30), time.monotonic() - began
+        return self.process.wait(120), time.monotonic() - began
 
     def __enter__(self) -> Server:
         try:
@@ -177,7 +199,7 @@ def http_endpoint(folder: Path, port: int) -> Iterator[str]:
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10):
                 break
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)

@@ -100,8 +100,8 @@ def _status(row: Mapping[str, Any]) -> str:
     return "failed" if row.get("completion_result") == "failure" else str(row["status"])
 
 
-def run(api: Api, operation: Operation, ids: Sequence[str], progress: Callable[[Outcome], None]) -> Outcome:
-    """progress: told after each. Ctrl-C lets what is under way end, and leaves the rest alone."""
+def run(api: Api, operation: Operation, ids: Sequence[str], progress: Callable[[Outcome], None], stopping: Callable[[], None]) -> Outcome:
+    """progress: told after each. Ctrl-C lets what is under way end, and leaves the rest alone; stopping: told when that begins."""
     outcome, waiting = Outcome(), dict.fromkeys(ids)
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         futures: dict[Future[Answer | None], str] = {}
@@ -116,6 +116,7 @@ def run(api: Api, operation: Operation, ids: Sequence[str], progress: Callable[[
                 progress(outcome)
         except KeyboardInterrupt:
             outcome.interrupted = stop.stopped = True
+            stopping()
             pool.shutdown(wait=True, cancel_futures=True)
             for future in futures.keys() - noted:
                 if not future.cancelled():

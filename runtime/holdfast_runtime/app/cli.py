@@ -27,6 +27,7 @@ _COMMANDS: Final = {
     "state": (_LOOK, "state", "app"),
     "services": (_LOOK, "services", "app"),
     "deployments": (_LOOK, "deployments", "app"),
+    "store": (_LOOK, "store", "app"),
     "sql": (_LOOK, "sql", "sql"),
     "whoami": (_LOOK, "whoami", "whoami"),
     "config": (_LOOK, "config", "config"),

@@ -112,12 +112,16 @@ def _fact(name: str, value: Text | str) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    if width() is None:
+    room = width()
+    if room is None:
         return Text.assemble("  ", (name.ljust(_NAME_WIDTH), "dim"), value)
+    text = value if isinstance(value, Text) else Text(value)
+    if " " not in text.plain and room - _NAME_WIDTH - 2 < text.cell_len <= room - 2:  # an id stays in one piece, to be copied
+        return Text.assemble((f"  {name}\n", "dim"), "  ", text)
     line = Table.grid(padding=(0, 0))
     line.add_column(width=_NAME_WIDTH + 2, no_wrap=True)
     line.add_column(overflow="fold")
-    line.add_row(Text(f"  {name}", "dim"), value if isinstance(value, Text) else Text(value))
+    line.add_row(Text(f"  {name}", "dim"), text)
     return line
 
 
@@ -191,16 +195,30 @@ def _step_lines(found: Described, step: Step, now: int, *, full: bool) -> Iterat
     yield _line(found, step, now)
     child = found.children.get(step.child or "")
     if child is not None:
-        state = status_text(child["status"], failed=failed(child))
-        yield _cut(Text.assemble("         ", ("└ ", "dim"), state, " ", (child["id"], "dim")))
+        yield from _child_lines(status_text(child["status"], failed=failed(child)), child["id"])
     elif step.child is not None:
-        yield _cut(Text.assemble("         ", (f"└ {step.child}", "dim")))
+        yield from _child_lines(None, step.child)
     if step is found.current:
         yield _cut(Text.assemble("         ", (f"└ {_retries(found, now)}", "yellow")))
     if full:
         for arrow, content in (("→", step.given), ("←", step.content)):
             if content:
                 yield from _payload(arrow if step.given is not None else " ", content)
+
+
+def _child_lines(state: Text | None, child: str) -> Iterator[Text]:
+    from rich.text import Text
+
+    line = Text.assemble("         ", ("└ ", "dim"))
+    if state is not None:
+        line.append_text(state).append(" ")
+    line.append(child, "dim")
+    room = width()
+    if room is None or line.cell_len <= room or state is None:
+        yield _cut(line)
+    else:
+        yield Text.assemble("         ", ("└ ", "dim"), state)
+        yield Text.assemble(" " * max(room - len(child), 0), (child, "dim"))
 
 
 def _payload(arrow: str, content: bytes) -> Iterator[RenderableType]:
@@ -218,7 +236,7 @@ def _retries(found: Described, now: int) -> str:
     row = found.row
     failure = one_line(row.get("last_failure") or "")
     due = row.get("next_retry_at_ms") if row["status"] == "backing-off" else None
-    return f"{count(row.get('retry_count') or 1, 'failed attempt')}{f', next {ages.until(due, now)}' if due is not None else ''}: {failure}"
+    return f"failed {row.get('retry_count') or 1}×{f', next {ages.until(due, now)}' if due is not None else ''}: {failure}"
 
 
 def _line(found: Described, step: Step, now: int) -> Text:

@@ -94,8 +94,8 @@ def _cards(listed: Sequence[Mapping[str, Any]], now: int, columns: int) -> Rende
         detail = _detail_text(row, now)
         detail.no_wrap, detail.overflow = True, "ellipsis"
         line = Text.assemble("  ", (row["id"], "dim"), no_wrap=True, overflow="ellipsis")
-        if detail.plain and columns >= len(row["id"]) + 26:
-            lines.append(Text.assemble(line, "  ", detail, no_wrap=True, overflow="ellipsis"))
+        if detail.plain and line.cell_len + 2 + detail.cell_len <= columns:
+            lines.append(Text.assemble(line, "  ", detail, no_wrap=True))
         else:
             lines.append(line)
             if detail.plain:
@@ -110,15 +110,14 @@ def _detail_text(row: Mapping[str, Any], now: int) -> Text:
 
 def detail(row: Mapping[str, Any], now: int) -> str:
     """What to know of one in its status."""
-    failure = one_line(row.get("last_failure") or "")
+    failure = one_line(row.get("last_failure") or "").replace("[500 Internal] ", "")
     match row["status"]:
         case "completed":
             took = f"took {ages.span(row['completed_at_ms'] - row['created_at_ms'])}" if row.get("completed_at_ms") is not None else ""
             return one_line(row.get("completion_failure") or "") if failed(row) else took
         case "backing-off":
-            due = f", next try {ages.until(row['next_retry_at_ms'], now)}" if row.get("next_retry_at_ms") is not None else ""
-            tries = row.get("retry_count") or 1
-            return f"{count(tries, 'failed attempt')}{due}: {failure}"
+            due = f", next {ages.until(row['next_retry_at_ms'], now)}" if row.get("next_retry_at_ms") is not None else ""
+            return f"failed {row.get('retry_count') or 1}×{due}: {failure}"
         case "paused":
             return f"after {failure}" if failure else ""
         case "scheduled" if row.get("scheduled_start_at_ms") is not None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _PIPE_WIDTH: Final = 10_000
+_GAP: Final = 3  # columns between those of a table
+_MIN_WIDTH: Final = 16  # of a column that is cut or wrapped
+_NOTHING: Final = frozenset({"", "-", "·"})
 STATUS_STYLES: Final = {
     "completed": "green",
     "running": "cyan",
@@ -82,24 +85,67 @@ def grid(
     right: Sequence[int] = (),
     cut: Sequence[int] = (),
 ) -> RenderableType:
+    """A table; where the terminal is too narrow for it, a few lines for each row instead."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    natural = [max([len(column), *(_longest_line(row[index]) for row in cells)]) for index, column in enumerate(columns)]
+    room = width()
+    widths = natural if room is None else _fitted(natural, room, whole=whole, right=right, cut=cut)
+    if widths is None:
+        return _records(columns, cells)
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", border_style="dim")
-    narrow = width() is not None
     for index, column in enumerate(columns):
-        ends = index in cut and narrow
+        ends = index in cut and room is not None
         shown.add_column(
             column,
             no_wrap=index in whole or ends,
             overflow="ellipsis" if ends else "fold",
             justify="right" if index in right else "left",
-            min_width=len(column) if ends else None,
+            width=None if room is None else widths[index],
         )
-    for row in rows:
-        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    for row in cells:
+        shown.add_row(*row)
     return shown
+
+
+def _longest_line(cell: Text) -> int:
+    return max((line.cell_len for line in cell.split("\n")), default=0)
+
+
+def _fitted(natural: list[int], room: int, *, whole: Sequence[int], right: Sequence[int], cut: Sequence[int]) -> list[int] | None:
+    """Widths that fit: first what may be cut is, from the right, then what may be wrapped, the widest first. None: they do not fit."""
+    widths = list(natural)
+    over = sum(widths) + _GAP * (len(widths) - 1) - room
+    wrapped = [index for index in range(len(widths)) if index not in whole and index not in right and index not in cut]
+    for index in [*sorted(cut, reverse=True), *sorted(wrapped, key=lambda index: -widths[index])]:
+        taken = min(max(over, 0), max(widths[index] - _MIN_WIDTH, 0))
+        widths[index] -= taken
+        over -= taken
+    return widths if over <= 0 else None
+
+
+def _records(columns: Sequence[str], rows: Iterable[Sequence[Text]]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    given = list(rows)
+    said = [name for index, name in enumerate(columns) if index and any(row[index].plain not in _NOTHING for row in given)]
+    names = max(map(len, said), default=0) + 2
+    parts: list[RenderableType] = []
+    for row in given:
+        parts.append(Text(row[0].plain, "bold", overflow="fold"))
+        facts = Table.grid(padding=(0, 2, 0, 0))
+        facts.add_column(no_wrap=True, style="dim", width=names)
+        facts.add_column(overflow="fold")
+        for name, cell in zip(columns[1:], row[1:], strict=True):
+            if cell.plain not in _NOTHING:
+                facts.add_row(f"  {name}", cell)
+        parts.append(facts)
+    return Group(*parts)
 
 
 def coloured(text: str, style: str | None) -> Text:

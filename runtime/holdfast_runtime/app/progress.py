@@ -38,6 +38,12 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=done + refused, refused=f"{refused:,} refused" if refused else "")
 
+    def say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.__exit__(kind, error, trace)

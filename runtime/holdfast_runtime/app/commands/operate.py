@@ -329,7 +329,13 @@ def _do(api: Api, operation: Operation, ids: Sequence[str], wanted: Wanted) -> N
 
     unique = list(dict.fromkeys(ids))
     with Progress(len(unique), operation.does) as progress:
-        outcome = batch.run(api, operation, unique, lambda so_far: progress.at(len(so_far.done), len(so_far.failed)))
+        outcome = batch.run(
+            api,
+            operation,
+            unique,
+            lambda so_far: progress.at(len(so_far.done), len(so_far.failed)),
+            lambda: progress.say("Stopping; what is under way is finished first."),
+        )
     if wanted.as_json:
         print_json(outcome.as_json())
     elif len(unique) <= _MAX_NAMED_EACH and not outcome.interrupted:
