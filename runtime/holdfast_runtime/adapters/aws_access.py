@@ -7,12 +7,14 @@ use. Sessions of assumed roles are kept and renewed before they expire; concurre
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from typing import Any, Final, NamedTuple
 
 from holdfast_runtime.adapters.sigv4 import Credentials
 from holdfast_runtime.ports.system import Clock
 
+REGION_VARIABLE: Final = "AWS_REGION"  # every tool of AWS reads it, boto3 alone knows AWS_DEFAULT_REGION only
 RENEW_BEFORE_MS: Final = 5 * 60 * 1000  # longer than clocks disagree and a request is signed ahead
 
 
@@ -47,7 +49,7 @@ class AwsAccess:
 
     async def region(self) -> str | None:
         """The region of the environment or the profile."""
-        name: str | None = (await self._started()).region_name
+        name: str | None = os.environ.get(REGION_VARIABLE) or (await self._started()).region_name
         return name
 
     async def credentials(self, region: str, role_arn: str | None) -> Credentials:

@@ -10,6 +10,7 @@ Synchronous boto3 and PynamoDB: for the command line and tests.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from holdfast_runtime.adapters import dynamodb_items as items
+from holdfast_runtime.adapters.aws_access import REGION_VARIABLE
 from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE, TableItem, bound
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import object_key
@@ -58,12 +60,11 @@ class Setup:
 
     def __init__(self, table: DynamoDbTable, clock: Clock) -> None:
         self._table = table.name
-        self._region = table.region
+        self._region = table.region or os.environ.get(REGION_VARIABLE) or boto3.Session().region_name
         self._clock = clock
-        try:
-            self._client: Any = boto3.client("dynamodb", region_name=table.region)
-        except BotoCoreError as error:  # no region
-            raise StoreBroken(f"{error} Set AWS_REGION, or name it: dynamodb://{table.name}?region=...") from error
+        if not self._region:
+            raise StoreBroken(f"no AWS region is known; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
+        self._client: Any = boto3.client("dynamodb", region_name=self._region)
 
     # -- set up
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 from urllib.parse import urlsplit
 
+from holdfast_runtime.adapters.dynamodb_table import SCHEME, DynamoDbTable
 from holdfast_runtime.surfaces.durations import MAX_DURATION_MS, format_duration, parse_duration
 
 _UNITS: Final[dict[str, int]] = {
@@ -73,6 +74,25 @@ class File:
         return Path(given)
 
     def write(self, value: Path) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Place(File):
+    """Where a store is: a file, or a DynamoDB table."""
+
+    metavar: ClassVar[str] = "PLACE"
+    expected: ClassVar[str] = "the path of a file, or dynamodb://TABLE, or dynamodb://TABLE?region=REGION"
+
+    def read(self, given: object) -> Path | DynamoDbTable:  # type: ignore[override]  # a place more
+        if isinstance(given, str) and given.partition(":")[0] == SCHEME:
+            try:
+                return DynamoDbTable.parse(given)
+            except ValueError:
+                raise ValueError from None  # what is expected is said already
+        return File.read(self, given)
+
+    def write(self, value: Path | DynamoDbTable) -> str:
         return str(value)
 
 

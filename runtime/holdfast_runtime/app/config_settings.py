@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast_runtime.app.config_kinds import EXTERNAL_ID, NAME, Address, Choice, Duration, File, Kind, Real, Size, Url, Whole
+from holdfast_runtime.app.config_kinds import EXTERNAL_ID, NAME, Address, Choice, Duration, File, Kind, Place, Real, Size, Url, Whole
 
 SECOND: Final = 1000  # durations are in milliseconds, sizes in bytes
 MINUTE: Final = 60 * SECOND
@@ -105,8 +105,8 @@ GROUPS: Final = {
 }
 
 SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting(_STORE, "store", File(), Path(".holdfast/store.sqlite"), "file of the embedded store, made when it does not exist"),
-    Setting(_STORE, "shards", Whole(1, 256), 4, "shards of a store that is made now; an existing one keeps its number"),
+    Setting(_STORE, "store", Place(), Path(".holdfast/store.sqlite"), "file of the embedded store, made if need be; or a table on AWS"),
+    Setting(_STORE, "shards", Whole(1, 256), 4, "shards of an embedded store that is made now; an existing store keeps its number"),
     # -- Surfaces
     Setting(_SURFACES, "ingress", Address(), ("127.0.0.1", 8080), "where calls enter; port 0 takes a free one", "ingress.bind-address"),
     Setting(_SURFACES, "admin", Address(), ("127.0.0.1", 9070), "the admin API; it has no authentication", "admin.bind-address"),

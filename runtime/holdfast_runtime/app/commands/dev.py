@@ -11,10 +11,12 @@ import typer
 
 from holdfast_runtime.app.config import Configuration
 from holdfast_runtime.app.config_options import with_settings
-from holdfast_runtime.app.errors import CliError
+from holdfast_runtime.app.errors import CliError, misuse
 
 if TYPE_CHECKING:
     import socket
+
+    from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 
 STORE: Final = Path(".holdfast/dev.sqlite")
 SUFFIXES: Final = ("", "-wal", "-shm", "-journal")  # what SQLite keeps beside a database
@@ -77,8 +79,10 @@ def _bound(addresses: list[tuple[str, int]]) -> list[socket.socket]:
     return sockets
 
 
-def _forget(store: Path) -> None:
+def _forget(store: Path | DynamoDbTable) -> None:
     """Delete the store's files, unless a process uses them."""
+    if not isinstance(store, Path):
+        raise misuse(f"--fresh deletes files of the embedded store only; {store} is a table: set up another one, or leave --fresh out")
     from holdfast_runtime.adapters.sqlite_file import prepare_path
     from holdfast_runtime.ports.store import StoreBroken
 
