@@ -15,6 +15,7 @@ from datafusion import SessionContext
 from holdfast_runtime.coordinator.front import Scan, Scanned
 from holdfast_runtime.surfaces.introspection import encodings, worker
 from tests.golden.test_query_examples import STATEMENTS
+from tests.surfaces.http import Http
 from tests.surfaces.query_services import System, populate, serving
 
 
@@ -25,6 +26,7 @@ async def test_the_tables_tell_what_is_going_on() -> None:
         await _details(system)
         await _raw_statuses(system)
         await _journals(system)
+        await _events(system)
         await _keys(system)
         await _registry(system)
         await _captured_statements(system)
@@ -92,6 +94,17 @@ async def _journals(system: System) -> None:
     assert all(len(bytes.fromhex(row.get("raw", ""))) == row["raw_length"] for row in rows)
 
 
+async def _events(system: System) -> None:
+    (failed, paused) = await system.rows("SELECT * FROM sys_journal_events ORDER BY event_type DESC")
+    assert (failed["id"], failed["event_type"], failed["after_journal_entry_index"]) == (system.ids["flaky"], "TransientError", 2)
+    shown = json.loads(failed["event_json"])
+    assert (shown["ty"], shown["error_code"], shown["restate_doc_error_code"]) == ("TransientError", 500, "RT0007")
+    assert "flaky!" in shown["error_message"]
+    assert "ValueError" in shown["error_stacktrace"]
+    assert (paused["id"], json.loads(paused["event_json"])) == (system.ids["paused"], {"ty": "Paused"})
+    assert await system.rows(f"SELECT id FROM sys_journal_events WHERE id = '{system.ids['flow']}'") == []
+
+
 async def _keys(system: System) -> None:
     state = await system.rows("SELECT service_name, service_key, key, value, value_utf8, value_length FROM state ORDER BY service_key, key")
     assert [(row["service_key"], row["key"], row["value_utf8"]) for row in state] == [
@@ -107,6 +120,10 @@ async def _keys(system: System) -> None:
     assert (waiting["service_key"], waiting["id"], waiting["sequence_number"]) == ("locked", system.ids["waiting"], 0)
     (lock,) = await system.rows("SELECT * FROM sys_keyed_service_status")
     assert (lock["service_name"], lock["service_key"], lock["invocation_id"]) == ("ApiCounter", "locked", system.ids["holder"])
+    (named,) = await system.rows("SELECT lock_name, acquired_by, acquired_at FROM sys_locks")
+    assert (named["lock_name"], named["acquired_by"]) == ("ApiCounter/locked", system.ids["holder"])
+    (started,) = await system.rows(f"SELECT running_at FROM sys_invocation WHERE id = '{system.ids['holder']}'")
+    assert named["acquired_at"] == started["running_at"]
     promises = await system.rows("SELECT service_key, key, completed FROM sys_promise ORDER BY service_key")
     assert promises == [{"service_key": key, "key": "approval", "completed": False} for key in ("wf-1", "wf-2")]
     assert (await system.call("ApiFlow/wf-1/approve", "yes")).status == 200
@@ -225,7 +242,10 @@ async def test_a_bad_statement_costs_only_itself() -> None:
 
 async def test_too_many_rows_are_refused_and_say_how_to_narrow() -> None:
     async with serving() as system:
-        for number in range(3):
+        traced = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "content-type": "application/json"}
+        await Http(system.runtime.ingress_url).request("POST", "/ApiGreeter/greet", traced, b'"you"')
+        assert await system.rows("SELECT trace_id FROM sys_invocation") == [{"trace_id": "0af7651916cd43dd8448eb211c80319c"}]
+        for number in range(2):
             await system.call("ApiGreeter/greet", str(number))
         found = await system.runtime.coordinator.scan(Scan("invocations", ["id"], limit=2))
         assert (len(found.rows), found.more) == (2, "rows")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _KINDS: Final = {"service": "service", "exclusive": "virtual_object", "shared": "virtual_object", "run": "workflow"}
 _CODES: Final = {500: "500 Internal"}
 _NO_RETRY: Final = (0, 0, None, None)
-_TRIED: Final = (Status.RUNNING, Status.PAUSED)
+TRIED: Final = (Status.RUNNING, Status.PAUSED)  # what has a last failure, if it has failed
 _RAW: Final[Mapping[int, str]] = {int(status): name for status, name in RAW.items()}  # statuses of rows are plain numbers
 _SHOWN: Final[Mapping[int, str]] = {**_RAW, Status.QUEUED: "pending"}
 
@@ -85,6 +85,9 @@ def _targets(_shard: Shard, items: Sequence[Item]) -> list[Any]:
 def _statuses(shard: Shard, items: Sequence[Item]) -> list[Any]:
     found = []
     for invocation, row in items:
+        if "x" in row:
+            found.append("completed")
+            continue
         status = status_of(row)
         if status != Status.RUNNING:
             found.append(_SHOWN[status])
@@ -136,7 +139,7 @@ def _last_deployments(shard: Shard, items: Sequence[Item]) -> list[Any]:
     """Of the attempt in flight, else of the last that failed. One in flight that is not pinned yet may go anywhere."""
     found: list[str | None] = []
     for invocation, row in items:
-        state = _state(row) if status_of(row) in _TRIED else ()
+        state = _state(row) if status_of(row) in TRIED else ()
         if len(state) > 2 and state[0] == Status.RUNNING and state[2] is not None and shard.attempts.in_flight(invocation):
             found.append(state[2])
         else:
@@ -225,6 +228,17 @@ def _failure(found: Invocation) -> str | None:
     return f"[{result[1]}] {result[2]}" if result and result[0] == "f" else None
 
 
+def _trace(found: Invocation) -> str | None:
+    """Of the caller's `traceparent` (https://www.w3.org/TR/trace-context/): the handler sees that header, so the input has it."""
+    entry = (found.document or {}).get(model.JOURNAL, {}).get(0)
+    if not isinstance(entry, bytes) or b"traceparent" not in entry:
+        return None
+    command: Any = messages.parse(MessageType.INPUT_COMMAND, entry[8:])
+    parent = next((header.value for header in command.headers if header.key == "traceparent"), "")
+    parts = parent.split("-")
+    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None
+
+
 def _commands(found: Invocation) -> int:
     return sum(messages.is_command(entry_type(entry)) for _, entry in found.entries())
 
@@ -282,7 +296,7 @@ def _last_start_at(found: Invocation) -> int | None:
 def _reason(found: Invocation, position: int) -> Any:
     """Of the last failure: [code, message, error code, command index, name, type, stack trace, at ms, deployment]."""
     reason = found.retry[3]
-    return reason[position] if reason and found.status in _TRIED else None
+    return reason[position] if reason and found.status in TRIED else None
 
 
 def _last_failure(found: Invocation) -> str | None:
@@ -327,6 +341,7 @@ _OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {
     "pinned_service_protocol_version": _field(model.VERSION),
     "journal_size": _field(model.LENGTH),
     "journal_commands_size": _commands,
+    "trace_id": _trace,
     "scheduled_at": _scheduled_at,
     "scheduled_start_at": _field(model.EXECUTE_AT),
     "running_at": _field(model.STARTED_AT),
@@ -337,7 +352,7 @@ _OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {
 
 OF_PAGE: Final[Mapping[str, Callable[[Invocation], Any]]] = {**_OF_ATTEMPTS, **_OF_WAITING, **_OF_PAGE}
 NEEDS: Final[Mapping[str, frozenset[Status]]] = {
-    **dict.fromkeys(_OF_ATTEMPTS, frozenset(_TRIED)),
+    **dict.fromkeys(_OF_ATTEMPTS, frozenset(TRIED)),
     **dict.fromkeys(_OF_WAITING, frozenset({Status.SUSPENDED})),
     **dict.fromkeys(_OF_PAGE, frozenset(Status)),
     "completion_failure": frozenset({Status.DONE}),
@@ -357,6 +372,17 @@ def page_needed(columns: Collection[str]) -> Callable[[Document], bool]:
     statuses = frozenset[Status]().union(*(NEEDS[name] for name in columns if name in NEEDS))
     incomplete = not _IN_ALL_ROWS.issuperset(columns)
     return lambda row: status_of(row) in statuses or (incomplete and is_old(row))
+
+
+def has_old(items: Sequence[Item]) -> bool:
+    """A loop of its own: it looks at every row of every page, and a call for each would cost more than all the rest of it."""
+    for _, row in items:
+        if "x" in row:
+            if "d" not in row:
+                return True
+        elif not isinstance(row["s"], list):
+            return True
+    return False
 
 
 def is_old(row: Document) -> bool:

@@ -235,7 +235,7 @@ def _quick_lines(
 ) -> list[Row] | None:
     """All of it from the rows, a column of a page at a time; None when some of it does not stand there."""
     of_rows = columns_of.OF_ROW
-    if not all(of_rows.keys() >= group.keys() for group in conditions) or any(columns_of.is_old(row) for _, row in items):
+    if not all(of_rows.keys() >= group.keys() for group in conditions) or columns_of.has_old(items):
         return None
     for group in conditions:
         judged = [(of_rows[name](shard, items), allowed) for name, allowed in group.items()]
@@ -296,9 +296,15 @@ async def _journal_column(shard: Shard, invocation: Invocation, entries: dict[in
         case "raw_length":
             return entry_size(entry) - 8
         case "appended_at":
-            last = index == document[model.LENGTH] - 1
-            return document[model.CREATED_AT] if index == 0 else document.get(model.APPENDED_AT) if last else None
+            return appended_at(document, index)
     raise AssertionError(f"unknown column {name!r} of a journal")
+
+
+def appended_at(document: Document, index: int) -> int | None:
+    """Only these two are kept, of a restarted invocation's copied entries neither but the input's."""
+    if index == 0:
+        return int(document[model.CREATED_AT])
+    return document.get(model.APPENDED_AT) if index == document[model.LENGTH] - 1 else None
 
 
 async def _call(shard: Shard, entry: Entry, following: Entry | None) -> list[Any] | None:
@@ -345,13 +351,43 @@ async def _places(shard: Shard, service: str, key: str) -> dict[str, int]:
 
 
 async def _scan_locks(shard: Shard, wanted: Scan, found: _Found) -> None:
-    """Columns: service_name, service_key, invocation_id. Whatever exclusive invocation has started and not ended holds its key."""
+    """Columns: service_name, service_key, invocation_id, acquired_at. Whatever exclusive invocation has started and not ended holds its
+    key, from its start on."""
     holding = {**_of_key(wanted.where), "raw_status": ["invoked", "suspended", "paused"], "kind": ["exclusive"]}
-    async for batch in _passing(shard, Scan("invocations", [], holding)):
+    needed = columns_of.page_needed(["running_at"] if "acquired_at" in wanted.columns else [])
+    async for batch in _invocations(shard, Scan("invocations", [], holding), needed):
         for invocation in batch:
             service, _, key, _ = invocation.row["t"]
-            values = {"service_name": service, "service_key": key, "invocation_id": invocation.id}
+            started_at = (invocation.document or {}).get(model.STARTED_AT)
+            values = {"service_name": service, "service_key": key, "invocation_id": invocation.id, "acquired_at": started_at}
             found.add([values[name] for name in wanted.columns])
+
+
+async def _scan_events(shard: Shard, wanted: Scan, found: _Found) -> None:
+    """Columns: id, partition_key, after_journal_entry_index where it is known, appended_at, event_type, failure (engine/attempts.py).
+
+    Of the failures of a series only the last is kept, until the invocation makes progress; of pauses the one that lasts.
+    """
+    async for batch in _invocations(shard, wanted, lambda row: listed.status_of(row) in columns_of.TRIED):
+        for invocation in batch:
+            for values in _events(invocation):
+                found.add([values[name] for name in wanted.columns])
+
+
+def _events(invocation: Invocation) -> list[dict[str, Any]]:
+    document, failure = invocation.document, invocation.retry[3]
+    if document is None:
+        return []
+    of_all = {"id": invocation.id, "partition_key": model.partition_key_of(invocation.id)}
+    events = []
+    if failure:
+        events.append({"event_type": "TransientError", "appended_at": failure[7]})
+    if invocation.status is model.Status.PAUSED:
+        events.append({"event_type": "Paused", "appended_at": document[model.MODIFIED_AT]})
+    for event in events:
+        came_before = document[model.APPENDED_AT] <= event["appended_at"]  # then the journal is as long as it was
+        event |= {**of_all, "failure": failure, "after_journal_entry_index": document[model.LENGTH] - 1 if came_before else None}
+    return events
 
 
 def _of_key(where: Where) -> dict[str, Sequence[str]]:
@@ -438,6 +474,7 @@ async def _existing(shard: Shard, pairs: list[tuple[str, str]]) -> AsyncIterator
 _SOURCES: Final[Mapping[str, Callable[[Shard, Scan, _Found], Coroutine[Any, Any, None]]]] = {
     "invocations": _scan_invocations,
     "journal": _scan_journal,
+    "events": _scan_events,
     "inbox": _scan_inbox,
     "locks": _scan_locks,
     "state": _scan_state,

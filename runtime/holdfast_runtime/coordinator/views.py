@@ -12,6 +12,7 @@ from holdfast_runtime.coordinator import invocation_columns as columns_of
 from holdfast_runtime.coordinator import scans
 from holdfast_runtime.coordinator.front import NEWEST, Scan
 from holdfast_runtime.coordinator.invocation_columns import Invocation
+from holdfast_runtime.coordinator.scans import appended_at
 from holdfast_runtime.engine import journal, key_state, listing, model
 from holdfast_runtime.engine.accept import is_over
 from holdfast_runtime.engine.model import Document
@@ -64,7 +65,8 @@ async def describe(shard: Shard, invocation: str) -> dict[str, Any] | None:
         except NeedPages as needed:
             await shard.load(needed.page_ids)
     if described is not None:
-        described["journal"] = [await _journal_row(shard, index, entry) for index, entry in described["journal"]]
+        found = [{**await _journal_row(shard, index, entry), **times} for index, entry, times in described["journal"]]
+        described["journal"] = found
     await shard.until_durable(shard.barrier())
     shard.check_lease()
     return described
@@ -80,6 +82,7 @@ def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] 
     result = document.get(model.RESULT)
     described |= {
         "modified_at_ms": document[model.MODIFIED_AT],
+        "trace_id": columns_of.values(shard, "trace_id", [found])[0],
         "running_at_ms": document.get(model.STARTED_AT),
         "scheduled_start_at_ms": document.get(model.EXECUTE_AT),
         "idempotency_key": document.get(model.IDEMPOTENCY_KEY),
@@ -92,7 +95,7 @@ def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] 
         "completion_retention_ms": document[model.RETENTION],
         "journal_retention_ms": document[model.JOURNAL_RETENTION],
         "awaiting": document.get(model.AWAITING),
-        "journal": list(journal.entries(tx, invocation, document)),
+        "journal": [(index, entry, _times(document, index)) for index, entry in journal.entries(tx, invocation, document)],
     }
     if retry:
         described |= _retry_columns(retry)
@@ -125,6 +128,12 @@ def _retry_columns(retry: list[Any]) -> dict[str, Any]:
             "last_attempt_deployment_id": deployment or None,
         }
     return columns
+
+
+def _times(document: Document, index: int) -> dict[str, int]:
+    """When the entry was appended, where that is known: of the first and of the last one (docs/sql.md says what more would cost)."""
+    at = appended_at(document, index)
+    return {"appended_at_ms": at} if at is not None else {}
 
 
 async def _journal_row(shard: Shard, index: int, entry: Entry) -> dict[str, Any]:

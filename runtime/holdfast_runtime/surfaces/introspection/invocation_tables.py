@@ -31,7 +31,7 @@ SYS_INVOCATION: Final = Table(
         id:s vqueue_id:s- target:s target_service_name:s target_service_key:s target_handler_name:s target_service_ty:s
         scope:s- limit_key:s- idempotency_key:s
         invoked_by:s invoked_by_service_name:s invoked_by_id:s invoked_by_subscription_id:s- invoked_by_target:s restarted_from:s
-        pinned_deployment_id:s pinned_service_protocol_version:u32 trace_id:s- journal_size:u32 journal_commands_size:u32
+        pinned_deployment_id:s pinned_service_protocol_version:u32 trace_id:s journal_size:u32 journal_commands_size:u32
         created_at:ts created_using_restate_version:s- modified_at:ts inboxed_at:ts scheduled_at:ts scheduled_start_at:ts running_at:ts
         completed_at:ts completion_retention:dur journal_retention:dur
         suspended_waiting_for_completions:[u32] suspended_waiting_for_signals:[u32] suspended_waiting_future_json:s
@@ -56,7 +56,7 @@ SYS_INVOCATION_STATUS: Final = Table(
         target:s target_service_name:s target_service_key:s target_handler_name:s target_service_ty:s
         scope:s- limit_key:s- idempotency_key:s
         invoked_by:s invoked_by_id:s invoked_by_subscription_id:s- invoked_by_service_name:s invoked_by_target:s restarted_from:s
-        pinned_deployment_id:s pinned_service_protocol_version:u32 trace_id:s- journal_size:u32 journal_commands_size:u32
+        pinned_deployment_id:s pinned_service_protocol_version:u32 trace_id:s journal_size:u32 journal_commands_size:u32
         created_at:ts created_using_restate_version:s- modified_at:ts inboxed_at:ts scheduled_at:ts scheduled_start_at:ts running_at:ts
         completed_at:ts completion_retention:dur journal_retention:dur
         suspended_waiting_for_completions:[u32] suspended_waiting_for_signals:[u32] suspended_waiting_future_json:s

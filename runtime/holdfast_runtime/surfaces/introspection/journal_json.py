@@ -52,6 +52,24 @@ def entry_lite_json(type_: int, raw: bytes) -> str:
     return _text({"Command": {name_of(type_): body}})
 
 
+def event_json(event_type: str, failure: Sequence[Any] | None) -> str:
+    """failure: [code, message, error code, command index, name, type, stack trace, at ms, deployment]; None: it was healthy."""
+    of_failure: Json = {}
+    if failure is not None:
+        code, message, error_code, index, name, type_, stacktrace, _, _ = failure
+        of_failure = {"error_code": code, "error_message": message, "error_stacktrace": stacktrace or ""}
+        further = {
+            "restate_doc_error_code": error_code,
+            "related_command_index": index,
+            "related_command_name": name,
+            "related_command_type": name_of(type_) if type_ is not None else None,
+        }
+        of_failure |= {member: value for member, value in further.items() if value is not None}
+    if event_type == "Paused":
+        return _text({"ty": event_type} | ({"last_failure": of_failure} if of_failure else {}))
+    return _text({"ty": event_type, **of_failure})
+
+
 def _text(document: Json) -> str:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 

@@ -46,5 +46,12 @@ SYS_JOURNAL: Final = Table(
 
 SYS_JOURNAL_EVENTS: Final = Table(
     "sys_journal_events",
-    columns("partition_key:u64 id:s after_journal_entry_index:u32 appended_at:ts event_type:s event_json:s"),
+    columns(
+        "partition_key:u64 id:s after_journal_entry_index:u32 appended_at:ts event_type:s event_json:s",
+        {"event_json": Derived(("event_type", "failure"), journal_json.event_json)},
+    ),
+    source="events",
+    filters=frozenset({"id"}),
+    identity=("id", "event_type"),
+    only={"raw_status": ("invoked", "paused")},
 )

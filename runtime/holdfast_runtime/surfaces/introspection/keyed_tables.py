@@ -76,5 +76,14 @@ SYS_PROMISE: Final = Table(
 
 SYS_LOCKS: Final = Table(
     "sys_locks",
-    columns("partition_key:u64 scope:s lock_name:s acquired_at:ts acquired_by:s"),
+    columns(
+        "partition_key:u64 scope:s- lock_name:s acquired_at:ts acquired_by:s=invocation_id",
+        {
+            "partition_key": _PARTITION_KEY,
+            "lock_name": Derived(("service_name", "service_key"), lambda service, key: f"{service}/{key}"),
+        },
+    ),
+    source="locks",
+    filters=frozenset({"invocation_id"}),
+    identity=("invocation_id",),
 )
