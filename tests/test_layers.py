@@ -19,10 +19,12 @@ MAY_IMPORT = {
         f"{SDK}.protocol",
         *(f"{RUNTIME}.{layer}" for layer in ("engine", "ports", "coordinator", "adapters")),
     },
-    # A serverless front door: it shares the pure parts and the ports, not the server.
+    # A serverless front door: it answers with the ingress's own code, and shares what that stands on; no coordinator, no server.
     f"{RUNTIME}.edge": {
         f"{SDK}.protocol",
         *(f"{RUNTIME}.{layer}" for layer in ("engine", "ports", "adapters")),
+        *(f"{RUNTIME}.coordinator.{module}" for module in ("front", "minting", "registry_document")),
+        *(f"{RUNTIME}.surfaces.{module}" for module in ("ingress", "ingress_replies", "ingress_request")),
     },
 }
 # Holdfast's test environment runs a coordinator in process; it is the SDK's one way to the runtime.

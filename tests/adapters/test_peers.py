@@ -17,7 +17,7 @@ from holdfast_runtime.adapters.system import SystemEntropy
 from holdfast_runtime.ports.peers import PeerUnavailable
 
 SECRET = b"k" * 32
-BOUND_S = 30.0
+BOUND_S = 120.0
 
 
 @asynccontextmanager

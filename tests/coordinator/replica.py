@@ -20,7 +20,7 @@ from holdfast_runtime.ports.system import Clock
 from holdfast_runtime.ports.wakeups import Wakeups
 
 SHARDS = 48  # so many that it does not happen that one of three replicas gets none
-BOUND_S = 60.0
+BOUND_S = 240.0
 SETTINGS = Settings(heartbeat_s=0.1, take_interval_s=0.0)
 
 counter = holdfast.VirtualObject("Counter")

@@ -28,7 +28,7 @@ from holdfast_runtime.ports.inbox import Event, InboxUnavailable, Invoke, Messag
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
 
-BOUND_S = 60.0
+BOUND_S = 240.0
 BUCKET_EVENT = {"holdfast.event": "s3:uploads/in/*", "holdfast.event.key": "s3.object.key"}
 
 ledger = holdfast.VirtualObject("Ledger")

@@ -1,1 +1,1 @@
-"""The serverless front door (a Chalice app); built with the AWS deployment."""
+"""The serverless front door: a Chalice application on Lambda that takes requests while no coordinator is awake."""

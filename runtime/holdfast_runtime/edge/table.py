@@ -1,0 +1,78 @@
+"""The coordinators' table as the front door reads it: by the PynamoDB models that set it up, strongly consistent, nothing written."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, TypeVar
+
+import boto3
+import zstandard
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import DoesNotExist, PynamoDBException
+
+from holdfast_runtime.adapters import dynamodb_items as items
+from holdfast_runtime.adapters.dynamodb_models import BlobPart, PageItem, RegistryItem, SetupItem, TableItem, bound
+from holdfast_runtime.adapters.s3_blobs import object_key
+from holdfast_runtime.edge.front import TableUnavailable
+
+M = TypeVar("M", bound=TableItem)
+
+
+class DynamoDbTable:
+    """`name` of the table. Methods raise TableUnavailable."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @cached_property
+    def _setup(self) -> SetupItem:
+        found = self._get(SetupItem, items.SHARDS_KEY, items.SETUP)
+        if found is None:
+            raise TableUnavailable(f"table {self._name} is not set up; run `holdfast store init`")
+        return found
+
+    @property
+    def shards(self) -> int:
+        return int(self._setup.shards)
+
+    def registry(self, name: str) -> tuple[int, bytes]:
+        found = self._get(RegistryItem, items.REGISTRY_KEY, name)
+        return (0, b"") if found is None else (int(found.version), _content(found))
+
+    def page(self, page_id: str) -> bytes | None:
+        key = items.page_key(page_id)
+        found = self._get(PageItem, key["pk"]["S"], key["sk"]["S"])
+        return None if found is None or found.is_tombstone else _content(found)
+
+    def blob(self, blob_id: str) -> bytes:
+        """Raises TableUnavailable also when it is gone: its page was read a moment ago."""
+        bucket = self._setup.bucket
+        try:
+            if bucket is not None:
+                answer: Any = boto3.client("s3").get_object(Bucket=bucket, Key=object_key(blob_id))
+                return bytes(answer["Body"].read())
+            model = bound(BlobPart, self._name)
+            parts = [_raw(part) for part in model.query(items.blob_partition(blob_id), consistent_read=True)]
+        except (PynamoDBException, BotoCoreError, ClientError) as problem:
+            raise TableUnavailable(f"value {blob_id} cannot be read: {problem}") from problem
+        content = items.blob_of(parts)
+        if content is None:
+            raise TableUnavailable(f"value {blob_id} is not there")
+        return content
+
+    def _get(self, model: type[M], pk: str, sk: str) -> M | None:
+        try:
+            return bound(model, self._name).get(pk, sk, consistent_read=True)
+        except DoesNotExist:
+            return None
+        except (PynamoDBException, BotoCoreError, ClientError) as problem:
+            raise TableUnavailable(f"table {self._name}: {problem}") from problem
+
+
+def _content(item: RegistryItem | PageItem) -> bytes:
+    return bytes(item.plain) if item.packed is None else zstandard.decompress(bytes(item.packed))
+
+
+def _raw(part: BlobPart) -> items.Item:
+    content = {"b": items.binary(bytes(part.plain))} if part.packed is None else {"z": items.binary(bytes(part.packed))}
+    return {"sk": items.text(part.sk), "h": items.text(part.stream), "n": items.number(int(part.parts)), **content}
