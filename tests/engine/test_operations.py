@@ -184,6 +184,14 @@ def test_only_so_many_requests_are_remembered() -> None:
     assert machine.after(Operate(Verb.CANCEL, A, request=bytes([39]))).invocation(A)[model.LENGTH] == 42
 
 
+def test_a_request_that_comes_again_after_a_purge_does_not_run_again() -> None:
+    request = arrival(A, request=b"r", minted_at=NOW)
+    machine = Machine().after(request, response(A, Ended(), output()), Operate(Verb.PURGE, A))
+    assert machine.after(Look(A)).said.exists is False
+    assert machine.after(request).said.result == success(b"out")
+    assert machine.status(A) is None
+
+
 # ---- Purge of the journal
 
 
