@@ -19,7 +19,7 @@ from holdfast.testing._engine import Engine, Nothing, Process
 from holdfast.testing._handlers import Handlers
 from holdfast.testing.errors import HandlerFailed, NotDeterministic, NotKept, Stuck
 from holdfast.testing.faults import EndpointFault, Faults, StepFault
-from holdfast.testing.journal import Journal, journal_of
+from holdfast.testing.journal import Journal, first_line, journal_of
 from holdfast.testing.mocks import CONTROL, Mock
 from holdfast_runtime.coordinator import requests
 from holdfast_runtime.coordinator.front import (
@@ -313,10 +313,6 @@ def reason(journal: Journal) -> str:
         return "an awakeable or a signal; complete it with runtime.resolve_awakeable or handle.signal"
     hints = {"await promise": "; complete it with runtime.promise(...).resolve(...)", "run": " (never executed: was it awaited?)"}
     return " and ".join(f"'{step}'{hints.get(step.kind, '')}" for step in waiting)
-
-
-def first_line(text: str) -> str:
-    return text.partition("\n")[0]
 
 
 def _parsed(invocation_id: str) -> InvocationId:

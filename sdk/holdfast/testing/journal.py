@@ -150,7 +150,8 @@ class Journal:
         head = f"{self.target}  {self.invocation_id}  {self.status}"
         lines = [head, *(f"  {line}" for line in self._lines())]
         if self.failure:
-            lines.append(f"  attempt failed{f' ({self.attempts_failed} times)' if self.attempts_failed > 1 else ''}: {self.failure}")
+            times = f" ({self.attempts_failed} times)" if self.attempts_failed > 1 else ""
+            lines.append(f"  attempt failed{times}: {first_line(self.failure)}")
         return "\n".join(lines)
 
     def _lines(self) -> list[str]:
@@ -276,6 +277,10 @@ def plain(content: bytes) -> Any:
         return json.loads(content)
     except ValueError:
         return content
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 def shown(value: Any) -> str:

@@ -23,7 +23,7 @@ from holdfast.service import Handler, ServiceBase, Workflow
 from holdfast.testing import _deployed
 from holdfast.testing._backend import Backend
 from holdfast.testing._memory import Memory
-from holdfast.testing.errors import NotKept
+from holdfast.testing.errors import NotDeterministic, NotKept, Stuck
 from holdfast.testing.faults import Crash, EndpointFault, Faults, StepFault
 from holdfast.testing.journal import Journal, journal_of, plain
 from holdfast.testing.mocks import Mock
@@ -190,8 +190,8 @@ class TestRuntime:
 
     async def explain(self, error: BaseException) -> None:
         """Note the journals of this runtime on the error a test fails with."""
-        if any("virtual time" in note for note in getattr(error, "__notes__", ())):
-            return
+        if isinstance(error, Stuck | NotDeterministic) or any("virtual time" in note for note in getattr(error, "__notes__", ())):
+            return  # it has them already
         with contextlib.suppress(Exception):  # what is told beside an error must not replace it
             if story := await self._backend.story():
                 error.add_note(f"Journals of the test runtime at the failure, {story}")
