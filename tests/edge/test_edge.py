@@ -142,7 +142,7 @@ def stack(dynamodb_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> 
         table = new_table_name()
         set_up(table, 2)
         queue = boto3.client("sqs").create_queue(QueueName=table)["QueueUrl"]
-        monkeypatch.setenv("HOLDFAST_TABLE", table)
+        monkeypatch.setenv("HOLDFAST_STORE", f"dynamodb://{table}")
         monkeypatch.setenv("HOLDFAST_INBOX_QUEUE_URL", queue)
         WAITING.clear()
         edge._ingress.cache_clear()
@@ -261,11 +261,11 @@ async def test_a_queue_or_table_that_is_not_there(closed: Stack, monkeypatch: py
     answer = await asyncio.to_thread(http_api, "POST", "/Desk/large/send", b"1", JSON)
     assert (answer.status, answer.json()["source"]) == (503, "ingress")
     assert "inbox queue" in answer.json()["message"]
-    monkeypatch.setenv("HOLDFAST_TABLE", "nothing")
+    monkeypatch.setenv("HOLDFAST_STORE", "dynamodb://nothing")
     edge._ingress.cache_clear()
     answer = await asyncio.to_thread(http_api, "POST", "/Desk/large/send", b"1", JSON)
     assert answer.status == 503
-    monkeypatch.delenv("HOLDFAST_TABLE")
+    monkeypatch.delenv("HOLDFAST_STORE")
     edge._ingress.cache_clear()
     answer = await asyncio.to_thread(http_api, "POST", "/Desk/large/send", b"1", JSON)
     assert answer.status == 500

@@ -3,7 +3,7 @@
 Served: send and delayed send, awakeables, output, lookup and health, with the paths, checks and errors of the coordinator's ingress,
 because it is the same code. Who may call is decided in front: by IAM or API keys at the gateway or function URL.
 
-Configuration: HOLDFAST_TABLE (name of the table), HOLDFAST_INBOX_QUEUE_URL; optional HOLDFAST_INGRESS_URL, a coordinator's ingress that is
+Configuration: HOLDFAST_STORE (`dynamodb://table`), HOLDFAST_INBOX_QUEUE_URL; optional HOLDFAST_INGRESS_URL, a coordinator's ingress that is
 asked for outputs first, because a result takes minutes to be in the table.
 """
 
@@ -23,8 +23,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import Chalice, Response
 
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.edge.front import EdgeFront
-from holdfast_runtime.edge.table import DynamoDbTable
+from holdfast_runtime.edge.table import TableReader
 from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import InboxMessage, InboxUnavailable
 from holdfast_runtime.surfaces.ingress import Ingress, IngressSettings
@@ -77,8 +78,15 @@ def _put(message: InboxMessage) -> None:
 
 @cache
 def _ingress() -> Ingress:
-    front = EdgeFront(DynamoDbTable(_setting("HOLDFAST_TABLE")), _put)
+    front = EdgeFront(_table(), _put)
     return Ingress(front, IngressSettings(max_body_bytes=MAX_BODY_BYTES))  # type: ignore[arg-type]  # as much of a Front as it needs
+
+
+def _table() -> TableReader:
+    try:
+        return TableReader(DynamoDbTable.parse(_setting("HOLDFAST_STORE")))
+    except ValueError as problem:
+        raise Setup(f"HOLDFAST_STORE: {problem}") from problem
 
 
 def _setting(name: str) -> str:

@@ -12,23 +12,24 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
 from holdfast_runtime.adapters import dynamodb_items as items
 from holdfast_runtime.adapters.dynamodb_models import BlobPart, PageItem, RegistryItem, SetupItem, TableItem, bound
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import object_key
 from holdfast_runtime.edge.front import TableUnavailable
 
 M = TypeVar("M", bound=TableItem)
 
 
-class DynamoDbTable:
-    """`name` of the table. Methods raise TableUnavailable."""
+class TableReader:
+    """Methods raise TableUnavailable."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, table: DynamoDbTable) -> None:
+        self._table = table
 
     @cached_property
     def _setup(self) -> SetupItem:
         found = self._get(SetupItem, items.SHARDS_KEY, items.SETUP)
         if found is None:
-            raise TableUnavailable(f"table {self._name} is not set up; run `holdfast store init`")
+            raise TableUnavailable(f"table {self._table.name} is not set up; run `holdfast store init`")
         return found
 
     @property
@@ -51,7 +52,7 @@ class DynamoDbTable:
             if bucket is not None:
                 answer: Any = boto3.client("s3").get_object(Bucket=bucket, Key=object_key(blob_id))
                 return bytes(answer["Body"].read())
-            model = bound(BlobPart, self._name)
+            model = bound(BlobPart, self._table.name, self._table.region)
             parts = [_raw(part) for part in model.query(items.blob_partition(blob_id), consistent_read=True)]
         except (PynamoDBException, BotoCoreError, ClientError) as problem:
             raise TableUnavailable(f"value {blob_id} cannot be read: {problem}") from problem
@@ -62,11 +63,11 @@ class DynamoDbTable:
 
     def _get(self, model: type[M], pk: str, sk: str) -> M | None:
         try:
-            return bound(model, self._name).get(pk, sk, consistent_read=True)
+            return bound(model, self._table.name, self._table.region).get(pk, sk, consistent_read=True)
         except DoesNotExist:
             return None
         except (PynamoDBException, BotoCoreError, ClientError) as problem:
-            raise TableUnavailable(f"table {self._name}: {problem}") from problem
+            raise TableUnavailable(f"table {self._table.name}: {problem}") from problem
 
 
 def _content(item: RegistryItem | PageItem) -> bytes:
