@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from holdfast_runtime.app import config_docs
 from holdfast_runtime.app.config import Configuration, from_texts, resolve
 from holdfast_runtime.app.config_kinds import (
+    HEADERS,
     NAME,
     Address,
     Choice,
@@ -167,7 +168,7 @@ def test_all_mistakes_are_told_at_once_with_their_place(tmp_path: Path) -> None:
         ('ingress = "0.0.0.0:70000"', "found '0.0.0.0:70000'"),
         ("ingress = 8080", "found the number 8080"),
         ('admin-url = "localhost:9070"', "a URL such as"),
-        ('store = ""', "the path of a file; found ''"),
+        ('store = ""', "region=REGION; found ''"),
         ("store = []", "found a list"),
         ("log-format = {}", "found a table"),
         ('log-format = "pretty"', "one of human, json; found 'pretty'"),
@@ -256,6 +257,8 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
             return st.tuples(st.sampled_from(["127.0.0.1", "::1", "0.0.0.0", "host.name"]), st.integers(0, 65535))
         case Url():
             return st.sampled_from(["http://a", "https://b.c:1/d", "http://[::1]:2"])
+        case Text() if kind is HEADERS:
+            return st.lists(st.sampled_from(["x-a", "X-B", "c"]), min_size=1).map(",".join)
         case Text():
             return st.text(string.ascii_letters + string.digits + "._-" if kind is NAME else "+=,.@:/-ab", min_size=2, max_size=100)
     raise AssertionError(kind)

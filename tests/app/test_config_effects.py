@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from holdfast import Context, ObjectContext, RetryPolicy, Service, VirtualObject
+from holdfast import Context, ObjectContext, RetryPolicy, Service, VirtualObject, asgi
 from holdfast.endpoint import Endpoint
 from holdfast_runtime.app.config import Resolved, resolve
 from holdfast_runtime.app.config_kinds import Address, Choice, Duration, File, Real, Size, Text, Url, Whole
@@ -24,6 +24,7 @@ from holdfast_runtime.app.config_settings import SETTINGS, Setting
 from holdfast_runtime.app.config_wiring import coordinator_settings, runtime_config
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
 from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.surfaces.server import Listener, serve
 from tests.adapters.raw_server import Peer, raw_server
 from tests.surfaces.http import Answer, Http
 
@@ -286,6 +287,24 @@ async def test_what_services_get_and_may_ask_for(tmp_path: Path) -> None:
         assert (policy["max_attempts"], policy["on_max_attempts"].lower()) == (None, "kill")
         asked = (await server.admin.get("/services/greedy")).json()
         assert (asked["journal_retention"], asked["retry_policy"]["max_attempts"]) == ("7d", 9)
+
+
+async def test_headers_that_tell_deployments_apart(tmp_path: Path) -> None:
+    thing = Service("thing")
+
+    @thing.handler
+    async def handle(ctx: Context) -> None: ...
+
+    endpoint = await serve(asgi.app(thing), Listener(port=0, grace_s=1))
+    try:
+        async with running(tmp_path, deployment_routing_headers="X-Version, x-team") as server:
+            ids = []
+            for headers in ({"x-version": "1"}, {"x-version": "2"}, {"x-version": "2", "other": "3"}):
+                answer = await server.admin.post("/deployments", {"uri": endpoint.url, "additional_headers": headers})
+                ids.append(answer.json()["id"])
+            assert ids[0] != ids[1] == ids[2]
+    finally:
+        await endpoint.close()
 
 
 async def test_sql(tmp_path: Path) -> None:

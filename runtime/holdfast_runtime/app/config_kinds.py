@@ -57,6 +57,7 @@ class Text:
 
 
 NAME: Final = Text(r"[\w.-]{1,100}", "a name of letters, digits, '-', '_' and '.', at most 100 of them", "NAME")
+HEADERS: Final = Text(r"[\w!#$%&'*+.^`|~-]+(\s*,\s*[\w!#$%&'*+.^`|~-]+)*", "names of headers, separated by commas", "NAMES")
 EXTERNAL_ID: Final = Text(r"[\w+=,.@:/-]{2,1224}", "2 to 1224 characters: letters, digits and _+=,.@:/-")
 
 
@@ -254,7 +255,7 @@ def parse_size(text: str) -> int:
     """Bytes. `32 MiB`, `1.5GiB`, `10 MB` (millions), `4096`. Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[3].lower() or "b") if match is not None else None
-    if match is None or unit is None or len(match[1]) > 18 or len(match[2] or "") > 10:
+    if match is None or unit is None or len(match[1]) > 19 or len(match[2] or "") > 10:
         raise ValueError(f"expected a size such as '32 MiB', found '{text}'")
     fraction = match[2] or ".0"
     scale: int = 10 ** len(fraction[1:])

@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast_runtime.app.config_kinds import EXTERNAL_ID, NAME, Address, Choice, Duration, File, Kind, Place, Real, Size, Url, Whole
+from holdfast_runtime.app.config_kinds import (
+    EXTERNAL_ID,
+    HEADERS,
+    NAME,
+    Address,
+    Choice,
+    Duration,
+    File,
+    Kind,
+    Place,
+    Real,
+    Size,
+    Url,
+    Whole,
+)
 
 SECOND: Final = 1000  # durations are in milliseconds, sizes in bytes
 MINUTE: Final = 60 * SECOND
@@ -306,6 +320,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "the most attempts a service may ask for",
         "max-retry-policy-max-attempts",
         absent="unlimited",
+    ),
+    Setting(
+        _SERVICES,
+        "deployment-routing-headers",
+        HEADERS,
+        None,
+        "headers by which deployments of one address are told apart",
+        "admin.deployment-routing-headers",
+        absent="none",
     ),
     # -- SQL
     Setting(

@@ -69,4 +69,5 @@ def coordinator_settings(found: Configuration) -> Settings:
         max_idempotency_retention_ms=found["max-idempotency-retention"],
         max_workflow_completion_retention_ms=found["max-workflow-completion-retention"],
         max_retry_policy_max_attempts=found["max-retry-policy-max-attempts"],
+        deployment_routing_headers=tuple(name.strip() for name in (found["deployment-routing-headers"] or "").split(",") if name),
     )
