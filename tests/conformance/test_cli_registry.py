@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance import toolbox
 from tests.conformance.client import Effects
 from tests.conformance.endpoints import PythonHttp1
 from tests.conformance.official_cli import Cli, editor, fields
@@ -140,3 +141,18 @@ def test_what_is_not_there_is_listed_as_empty(cli: Cli) -> None:
     assert "No Kafka clusters" in cli("kafka-clusters", "list")
     assert "No rules" in cli("rules", "list")
     assert "No virtual queues" in cli("vqueues", "list")
+
+
+def test_the_document_names_every_command(cli: Cli) -> None:
+    document = (toolbox.ROOT / "docs" / "compatibility.md").read_text().split("## CLI", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"`([a-z -]+)`", document))
+
+    def commands(*group: str) -> list[str]:
+        """The words of each command below a group, as its help lists them."""
+        listed = cli(*group, "--help").split("Commands:\n", 1)[1].split("\n\n", 1)[0]
+        found = re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE)
+        return [" ".join((*group, command)) for command in found if command != "help"]
+
+    daily = [*commands("services", "config"), *commands("deployments"), *commands("invocations"), *commands("state"), *commands("services")]
+    assert [command for command in daily if command not in named | {"services config"}] == []
+    assert [command for command in commands() if not any(name.split()[0] == command for name in named)] == []
