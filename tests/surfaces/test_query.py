@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,40 @@ async def test_a_bad_statement_costs_only_itself() -> None:
         writes = ("DROP TABLE state", "INSERT INTO sys_rules (pattern) VALUES ('x')", "SET a = 1", "COPY state TO '/tmp/x.csv'")
         for refused in (*writes, "SELECT 1; SELECT 2"):
             assert (await system.ask(refused)).status in (400, 500)
+
+
+async def test_a_process_that_dies_costs_one_statement_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as system:
+        assert await system.rows("SELECT 1 AS one") == [{"one": 1}]
+        (idle,) = _engine_processes()
+        os.kill(idle, signal.SIGKILL)
+        assert await system.rows("SELECT 1 AS one") == [{"one": 1}]  # nobody had asked it anything: another one answers
+        scan = system.runtime.coordinator.scan
+
+        async def dying(wanted: Scan) -> Scanned:
+            (busy,) = _engine_processes()
+            os.kill(busy, signal.SIGKILL)
+            return await scan(wanted)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(system.runtime.coordinator, "scan", dying)
+            answer = await system.ask("SELECT count(*) FROM sys_invocation")
+        assert (answer.status, "was killed" in answer.json()["message"]) == (500, True), answer
+        assert await system.rows("SELECT count(*) AS n FROM sys_invocation") == [{"n": 0}]
+
+
+def _engine_processes() -> list[int]:
+    """Children of this process that run the engine."""
+    children = [int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]
+    return [pid for pid in children if b"introspection.worker" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    """Of one that is gone: empty."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 async def test_too_many_rows_are_refused_and_say_how_to_narrow() -> None:

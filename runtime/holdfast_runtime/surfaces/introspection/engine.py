@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ log = logging.getLogger("holdfast.introspection")
 
 MAX_WAITING: Final = 32
 IDLE_S: Final = 120.0
+END_S: Final = 2.0
 _MODULE: Final = "holdfast_runtime.surfaces.introspection.worker"
 _SPARE_S: Final = 18.0  # so much later than we kill it for a statement, a process ends by itself
 
@@ -76,13 +78,16 @@ class Engine:
             await self._idle.pop().end()
 
     async def _run(self, statement: str, *, json: bool) -> list[bytes]:
-        process = await self._take()
+        process = self._idle_one() or await _Process.start(self._limits)
         try:
             parts = [part async for part in process.ask(statement, json=json, front=self._front)]
         except QueryError:
             self._give_back(process)
             raise
         except _Gone:
+            if process.has_rested and not process.has_spoken:  # it ended while it was idle: that is not the statement's fault
+                process.kill()
+                return await self._run(statement, json=json)
             raise QueryError(*await process.reason()) from None
         except BaseException:
             process.kill()  # in the middle of a conversation: nobody can take it up again
@@ -90,15 +95,16 @@ class Engine:
         self._give_back(process)
         return parts
 
-    async def _take(self) -> _Process:
+    def _idle_one(self) -> _Process | None:
         while self._idle:
             process = self._idle.pop()
             process.rest.cancel()
             if process.alive:
                 return process
-        return await _Process.start(self._limits)
+        return None
 
     def _give_back(self, process: _Process) -> None:
+        process.has_rested = True
         process.rest = asyncio.get_running_loop().call_later(IDLE_S, self._retire, process)
         self._idle.append(process)
 
@@ -117,6 +123,8 @@ class _Process:
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
         self.rest: asyncio.TimerHandle = asyncio.get_running_loop().call_later(0, lambda: None)
+        self.has_rested = False  # since it was started
+        self.has_spoken = False  # of the statement it was asked last
 
     @classmethod
     async def start(cls, limits: QueryLimits) -> _Process:
@@ -138,6 +146,7 @@ class _Process:
         await self._process.wait()
 
     async def ask(self, statement: str, *, json: bool, front: Front) -> AsyncIterator[bytes]:
+        self.has_spoken = False
         await self._send({"query": statement, "json": json})
         while True:
             message = await self._receive()
@@ -171,17 +180,25 @@ class _Process:
     async def _receive(self) -> Message:
         try:
             head = await self._stdout.readexactly(frames.LENGTH.size)
+            self.has_spoken = True
             return frames.decode(await self._stdout.readexactly(frames.LENGTH.unpack(head)[0]))
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise _Gone from error
 
     async def reason(self) -> tuple[int, str]:
         """Why it has ended: status and message of the answer."""
-        self.kill()
         assert self._process.stderr is not None
+        self._stdin.close()
+        try:
+            async with asyncio.timeout(END_S):  # its pipes are closed, so it has ended or is about to: how, it says itself
+                code = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
         text = (await self._process.stderr.read()).decode("utf-8", "replace")
-        code = await self._process.wait()
         log.warning("introspection.process_ended", extra={"code": code, "stderr": text[-2000:]})
         if "ModuleNotFoundError: No module named 'datafusion'" in text or "No module named 'pyarrow'" in text:
             return 503, "SQL introspection needs the packages datafusion and pyarrow; install holdfast with its extra `runtime`"
+        if code == -signal.SIGKILL:
+            return 500, "the engine's process was killed while it worked on the statement, by somebody or for want of memory; ask again"
         return 500, "the statement needed more memory than one may, or broke the engine; make its conditions more selective"
