@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import pytest
 
 from holdfast.protocol.ids import InvocationId
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Done, InvocationFilter
+from holdfast_runtime.ports.store import Registry, StoreUnavailable
 from tests.surfaces.fakes import FakeFront
 from tests.surfaces.http import Answer, Http
 
@@ -187,6 +190,38 @@ async def test_an_update_that_cannot_be(admin: Http, front: FakeFront) -> None:
     assert (deprecated.status, deprecated.json()["message"]) == (405, "PUT deployment is deprecated, use PATCH instead")
 
 
+async def test_a_store_that_cannot_be_reached_is_said_and_nothing_is_half_done(admin: Http, front: FakeFront) -> None:
+    before = (await admin.get("/services/ApiCounter")).json()
+    registry = front.deployments._registry
+    failing = FailingRegistry(registry)
+    front.deployments._registry = failing
+    for failing.method in ("load", "store"):
+        answer = await patching(admin, "/services/ApiCounter", b'{"public":false}')
+        assert (answer.status, answer.json()["restate_code"]) == (503, None)
+        assert answer.json()["message"] == "the store cannot be reached: throttled; it is safe to try again"
+        assert (await admin.get("/services/ApiCounter")).json() == before
+    front.deployments._registry = registry
+    assert (await patching(admin, "/services/ApiCounter", b'{"public":false}')).json()["public"] is False
+
+
+@dataclass
+class FailingRegistry:
+    """A registry of which one method cannot reach its store."""
+
+    registry: Registry
+    method: str = ""
+
+    async def load(self, name: str) -> tuple[int, bytes]:
+        if self.method == "load":
+            raise StoreUnavailable("throttled")
+        return await self.registry.load(name)
+
+    async def store(self, name: str, document: bytes, *, expected_version: int) -> bool:
+        if self.method == "store":
+            raise StoreUnavailable("throttled")
+        return await self.registry.store(name, document, expected_version=expected_version)
+
+
 ANSWERS = {
     ("cancel", Done.APPLIED): (200, ""),
     ("cancel", Done.ACCEPTED): (202, ""),
@@ -337,6 +372,22 @@ async def test_a_batch_says_of_each_what_became_of_it(admin: Http, front: FakeFr
     assert failed[unknown] == f"Invocation '{unknown}' not found"
     assert failed[busy] == f"Invocation '{busy}' is still running"
     assert "no owner" in failed[lost]
+
+
+async def test_a_batch_asks_for_some_at_a_time(admin: Http, front: FakeFront, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way: list[int] = [0]
+
+    async def kill(invocation_id: InvocationId) -> Done:
+        under_way.append(under_way[-1] + 1)
+        await asyncio.sleep(0)
+        under_way.append(under_way[-1] - 1)
+        return Done.APPLIED
+
+    monkeypatch.setattr(front, "kill", kill)
+    wanted = [f"inv_1{number:033d}" for number in range(1_000)]
+    answer = await admin.post("/internal/invocations_batch_operations/kill", {"invocation_ids": wanted})
+    assert answer.json() == {"succeeded": wanted, "failed": []}
+    assert max(under_way) == 32
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Front, RegistrationError
+from holdfast_runtime.ports.store import StoreUnavailable
 from holdfast_runtime.surfaces.admin_deployments import deployment_routes
 from holdfast_runtime.surfaces.admin_invocations import invocation_routes
 from holdfast_runtime.surfaces.admin_openapi import declared, openapi_document
@@ -102,6 +103,9 @@ async def _answer(handlers: Mapping[str, Handler], version: int, request: Reques
     except CoordinatorUnavailable as unavailable:
         hint = "it is safe to try again" if unavailable.retry_safe else "look at the state before trying again"
         return error(503, f"the coordinator cannot be reached: {unavailable}; {hint}")
+    except StoreUnavailable as unavailable:
+        # Changes of deployments and services are conditional writes: the same request again finds its change, or makes it.
+        return error(503, f"the store cannot be reached: {unavailable}; it is safe to try again")
     except ClientDisconnect:
         return Response(status_code=400)
     except Exception:
