@@ -66,6 +66,12 @@ def test_an_attempt_that_is_to_be_paused_is_paused_when_it_ends(end: AttemptFail
     assert machine.after(response(A, end, run(1))).status(A) is Status.PAUSED
 
 
+def test_a_cancel_goes_before_a_pause_that_has_not_begun() -> None:
+    machine = Machine().after(arrival(A), Operate(Verb.PAUSE, A, in_flight=True), Operate(Verb.CANCEL, A))
+    machine.after(response(A, Suspended(Awaiting(signals=(1,), names=("go",)))))
+    assert (machine.status(A), machine.effects) == (Status.RUNNING, [StartAttempt(A)])
+
+
 def test_an_attempt_that_ends_with_a_result_is_not_paused() -> None:
     machine = Machine().after(arrival(A), Operate(Verb.PAUSE, A, in_flight=True), response(A, Ended(), output()))
     assert machine.status(A) is Status.DONE

@@ -63,6 +63,8 @@ def signal(tx: Transaction, invocation: str, name: int | str, result: Result) ->
     _append(tx, invocation, document, signal_entry(name, result), key, outcome)
     if name == model.CANCEL_SIGNAL and document[model.STATUS] == Status.PAUSED:
         resume(tx, invocation, document)
+    elif name == model.CANCEL_SIGNAL and document.get(model.PAUSE_REQUESTED):
+        tx.merge(page_id, {model.PAUSE_REQUESTED: None})  # it would be paused with a cancel that nobody handles
     return True
 
 
