@@ -37,7 +37,11 @@ def test_every_captured_answer_equals_itself(name: str) -> None:
         assert told(name, replace(answer, headers={k: v for k, v in answer.headers.items() if k != header})), header
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if load(name).answer.body[:1] == b"{"])
+# Long ones are lists of services: more of what the short ones have.
+SHORT = [name for name in NAMES if load(name).answer.body[:1] == b"{" and len(load(name).answer.body) < 3_000]
+
+
+@pytest.mark.parametrize("name", SHORT)
 def test_every_member_counts(name: str) -> None:
     answer = load(name).answer
     for other in without_a_member(answer.json()):
