@@ -19,7 +19,6 @@ import holdfast
 from holdfast.endpoint import Endpoint
 from holdfast.protocol.ids import InvocationId, idempotent_id
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
-from holdfast_runtime.adapters.sqs import SqsInbox
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
 from holdfast_runtime.coordinator.front import Success
@@ -27,6 +26,7 @@ from holdfast_runtime.edge import app as edge
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
 from tests.support.dynamodb import aws_at, new_table_name, set_up
+from tests.support.sqs import HurriedInbox
 
 BOUND_S = 240.0
 JSON = {"content-type": "application/json"}
@@ -124,7 +124,7 @@ class Stack:
     async def coordinator(self) -> AsyncIterator[Runtime]:
         runtime = Runtime(RuntimeConfig(DynamoDbTable(self.table), Listener(port=0), Listener(port=0)))
         await runtime.start({"app": Endpoint([ledger, desk]).handle})
-        sqs = SqsInbox(self.queue_url)
+        sqs = HurriedInbox(self.queue_url)
         await sqs.open()
         drain = InboxDrain(runtime.coordinator, sqs, SystemClock())
         drain.start()

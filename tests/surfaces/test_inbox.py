@@ -27,6 +27,7 @@ from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import Event, InboxUnavailable, Invoke, MessageMalformed, Reject, Resolve, Wake
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
+from tests.support.sqs import HurriedInbox
 
 BOUND_S = 240.0
 BUCKET_EVENT = {"holdfast.event": "s3:uploads/in/*", "holdfast.event.key": "s3.object.key"}
@@ -107,15 +108,6 @@ def queue(moto: str, monkeypatch: pytest.MonkeyPatch) -> Queue:
     return Queue(moto)
 
 
-class Hurried(SqsInbox):
-    """Polls for a second, and shows a message again at once."""
-
-    async def _call(self, operation: str, **parameters: Any) -> Any:
-        if operation == "receive_message":
-            parameters |= {"WaitTimeSeconds": 1, "VisibilityTimeout": 1}
-        return await super()._call(operation, **parameters)
-
-
 class World:
     def __init__(self, runtime: Runtime, drain: InboxDrain, sqs: SqsInbox, queue: Queue) -> None:
         self.runtime = runtime
@@ -144,7 +136,7 @@ async def world(queue: Queue) -> AsyncIterator[World]:
     SEEN.clear()
     runtime = Runtime(RuntimeConfig(None, Listener(port=0), Listener(port=0), shards=2))
     await runtime.start({"app": Endpoint([ledger, desk]).handle})
-    sqs = Hurried(queue.url)
+    sqs = HurriedInbox(queue.url)
     await sqs.open()
     drain = InboxDrain(runtime.coordinator, sqs, SystemClock())
     drain.start()
