@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,9 +48,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def served(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+def served(command: list[str], port: int, variables: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """A process, from when its port answers; killed at the end."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=variables)
     try:
         deadline = time.monotonic() + START_S
         while socket.socket().connect_ex(("127.0.0.1", port)):

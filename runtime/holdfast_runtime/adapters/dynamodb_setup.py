@@ -126,7 +126,8 @@ class Setup:
             self._ask(
                 "update_item",
                 Key={"pk": there["pk"], "sk": there["sk"]},
-                UpdateExpression="SET bucket = :b",
+                UpdateExpression="SET #b = :b",
+                ExpressionAttributeNames={"#b": "bucket"},
                 ExpressionAttributeValues={":b": items.text(bucket)},
             )
             return f"{found} shards; large values now go to bucket {bucket}"
