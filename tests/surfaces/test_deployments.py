@@ -343,6 +343,12 @@ ANSWERS: Mapping[str, tuple[EndpointResponse | EndpointFailure, int, str | None,
         None,
         "the json schema for Greeter/h output is invalid: ",
     ),
+    "broken schema": (
+        says(manifest(service(handlers=[plain("h", output={"contentType": "application/json", "jsonSchema": {"type": "strin"}})]))),
+        400,
+        None,
+        "the json schema for Greeter/h output is invalid: $.type: expected one of array, boolean,",
+    ),
     "input content-type": (
         says(manifest(service(handlers=[plain("h", input={"contentType": "nonsense"})]))),
         400,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
+from holdfast.protocol.json_schema import schema_problem
 from holdfast.protocol.manifest import (
     MANIFEST_ACCEPT,
     MAX_MANIFEST_VERSION,
@@ -26,7 +27,7 @@ from holdfast_runtime.ports.system import Clock
 
 RETRY_FOR_S: Final = 2.0
 FIRST_PAUSE_S: Final = 0.1
-TIMEOUT_S: Final = 10.0  # of one try; a cold Lambda function needs a few seconds
+GLANCE_S: Final = 5.0  # to learn which HTTP an endpoint speaks that has just been called
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 MAX_SHOWN_BODY: Final = 1000  # of a foreign answer, in messages
 MANIFEST_VERSIONS: Final = range(1, MAX_MANIFEST_VERSION + 1)  # those asked for; they only add members, so one parser reads all
@@ -45,21 +46,21 @@ class Discovered:
     protocol_version: int
 
 
-async def discover(endpoint: Endpoint, address: Address, clock: Clock) -> Discovered:
-    """Raises RegistrationError with the status and code the reference gives."""
-    response = await _ask(endpoint, address, clock)
+async def discover(endpoint: Endpoint, address: Address, clock: Clock, *, timeout_s: float) -> Discovered:
+    """timeout_s: of one try. Raises RegistrationError with the status and code the reference gives."""
+    response = await _ask(endpoint, address, clock, timeout_s)
     if not 200 <= response.status < 300:
         raise _bad_status(response)
     return _understand(address, response)
 
 
-async def _ask(endpoint: Endpoint, address: Address, clock: Clock) -> EndpointResponse:
+async def _ask(endpoint: Endpoint, address: Address, clock: Clock, timeout_s: float) -> EndpointResponse:
     """The last answer, whatever its status; raises RegistrationError when there was none."""
     deadline, pause = clock.monotonic() + RETRY_FOR_S, FIRST_PAUSE_S
     while True:
         failure: EndpointFailure | None = None
         try:
-            response = await endpoint.request(address, REQUEST, timeout_s=TIMEOUT_S)
+            response = await endpoint.request(address, REQUEST, timeout_s=timeout_s)
         except EndpointFailure as error:
             failure = error
         if failure is None and response.status not in TRANSIENT:
@@ -85,7 +86,7 @@ async def _speaks_only_http11(endpoint: Endpoint, address: Address) -> bool:
     if not isinstance(address, HttpAddress) or address.http_version is HttpVersion.HTTP_1_1:
         return False
     try:
-        await endpoint.request(replace(address, http_version=HttpVersion.HTTP_1_1), REQUEST, timeout_s=TIMEOUT_S)
+        await endpoint.request(replace(address, http_version=HttpVersion.HTTP_1_1), REQUEST, timeout_s=GLANCE_S)
     except EndpointFailure:
         return False
     return True
@@ -106,6 +107,7 @@ def _understand(address: Address, response: EndpointResponse) -> Discovered:
         document = json.loads(response.body)
     except ManifestError as error:
         raise RegistrationError(str(error), status=error.code, restate_code=error.restate_code) from error
+    _refuse_broken_schemas(manifest)
     low, high = manifest.min_protocol_version, manifest.max_protocol_version
     version = select_version(low, high)
     if version is None:
@@ -121,6 +123,18 @@ def _understand(address: Address, response: EndpointResponse) -> Discovered:
             "expected REQUEST_RESPONSE. Serve the SDK with its Lambda handler.",
         )
     return Discovered(document, manifest, response.headers.get("x-restate-server"), version)
+
+
+def _refuse_broken_schemas(manifest: EndpointManifest) -> None:
+    """Asked here and not by the parser, which also reads what was registered before: a new rule must not lock that out."""
+    for service in manifest.services:
+        for handler in service.handlers:
+            for side, rule in (("input", handler.input), ("output", handler.output)):
+                schema = rule.json_schema if rule is not None else None
+                problem = schema_problem(schema) if schema is not None else None
+                if problem is not None:
+                    message = f"the json schema for {service.name}/{handler.name} {side} is invalid: {problem}"
+                    raise RegistrationError(message, status=400)
 
 
 def _bad_status(response: EndpointResponse) -> RegistrationError:
