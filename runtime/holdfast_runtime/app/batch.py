@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast_runtime.app import ages
-from holdfast_runtime.app.errors import CliError
+from holdfast_runtime.app.errors import Unreachable
 from holdfast_runtime.app.http import Answer, Api
 from holdfast_runtime.app.output import count, grid, status_text
 from holdfast_runtime.app.query import rows, with_times
@@ -140,7 +140,7 @@ def _one(api: Api, operation: Operation, invocation_id: str, stop: _Stop) -> Ans
 def _note(outcome: Outcome, invocation_id: str, future: Future[Answer | None], stop: _Stop) -> None:
     try:
         answer = future.result()
-    except CliError as unreachable:  # nobody else would be reached either
+    except Unreachable as unreachable:  # nobody else would be reached either
         stop.stopped = True
         outcome.stopped = str(unreachable)
         outcome.failed.append((invocation_id, str(unreachable)))

@@ -18,6 +18,10 @@ class CliError(Exception):
         self.exit_code = exit_code
 
 
+class Unreachable(CliError):
+    """No answer: the server is not there, or not now."""
+
+
 def misuse(message: str) -> CliError:
     return CliError(message, MISUSED)
 

@@ -103,21 +103,23 @@ class Crowd:
             found["failed" if listing.failed(row) else row["status"]] += row["total"]
         return found
 
-    def changes(self) -> Iterator[str]:
+    def changes(self) -> list[str]:
         """What does not match any more was mostly completed; it is asked for by its id."""
         conditions = self._where.conditions(ages.now_ms())
         found = {row["id"]: row for row in listing.select(self._api, conditions, limit=_FOLLOWED).rows}
         gone = [invocation_id for invocation_id in self._known if invocation_id not in found]
         ended = {row["id"]: row for row in listing.named(self._api, gone)}
+        lines = []
         for invocation_id in gone:
             del self._known[invocation_id]
             row = ended.get(invocation_id)
-            yield self._line(row) if row is not None else f"{_clock()}  {invocation_id}  gone"
+            lines.append(self._line(row) if row is not None else f"{_clock()}  {invocation_id}  gone")
         for invocation_id, row in reversed(found.items()):
             now = (row["status"], row.get("retry_count"))
             if self._known.get(invocation_id) != now:
                 self._known[invocation_id] = now
-                yield self._line(row)
+                lines.append(self._line(row))
+        return lines
 
     def _line(self, row: dict[str, Any]) -> str:
         detail = listing.detail(row, ages.now_ms())

@@ -13,7 +13,7 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from holdfast_runtime.app.errors import CliError, misuse
+from holdfast_runtime.app.errors import CliError, Unreachable, misuse
 
 TIMEOUT_S: Final = 35.0  # the server answers within 30, if only to say that it cannot
 QUICK_S: Final = 5.0
@@ -98,9 +98,11 @@ class Api:
     def _unreachable(self, error: Exception) -> CliError:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
-            return CliError(f"{self._what} at {self._base} did not answer within {self._timeout_s:.0f} seconds; try again, or ask for less")
+            return Unreachable(
+                f"{self._what} at {self._base} did not answer within {self._timeout_s:.0f} seconds; try again, or ask for less"
+            )
         text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        return CliError(
+        return Unreachable(
             f"{self._what} at {self._base} cannot be reached ({text}); start a server with `holdfast dev` or "
             f"`holdfast serve`, or say where it is with {self._option}"
         )

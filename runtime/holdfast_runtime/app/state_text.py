@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 State = dict[str, bytes]
@@ -30,8 +31,9 @@ def shown(value: bytes) -> Any:
     except UnicodeDecodeError:
         return {BASE64: base64.b64encode(value).decode()}
     try:
-        found = json.loads(text, parse_constant=_refuse)
-    except ValueError:
+        found = json.loads(text, parse_constant=_refuse, parse_float=_exact, object_pairs_hook=_once)
+        json.dumps(found, ensure_ascii=False).encode()
+    except ValueError:  # also of half a character, as \\ud800
         return {TEXT: text}
     if isinstance(found, dict) and _MARKERS & found.keys():
         return {TEXT: text}
@@ -53,7 +55,7 @@ def to_text(state: Mapping[str, bytes]) -> str:
 def from_text(text: str, before: Mapping[str, bytes]) -> State:
     """Raises NotState."""
     try:
-        found = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        found = json.loads(text, parse_constant=_refuse, parse_float=_exact, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise NotState(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except ValueError as error:
@@ -95,6 +97,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"'{twice}' stands there twice")
     return found
+
+
+def _exact(number: str) -> float:
+    if Decimal(number) != Decimal(repr(float(number))):
+        raise ValueError(f'{number} cannot be kept exactly; write {{"{TEXT}": "{number}"}} for these very digits')
+    return float(number)
 
 
 def _refuse(constant: str) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from holdfast_runtime.app.commands.ids import check_id
-from holdfast_runtime.app.errors import FAILED, INTERRUPTED
+from holdfast_runtime.app.errors import FAILED, INTERRUPTED, Unreachable
 from holdfast_runtime.app.filters import Filters, filtered
 from holdfast_runtime.app.options import ADMIN_URL, AdminUrl
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from holdfast_runtime.app.http import Api
+
+T = TypeVar("T")
 
 _MIN_INTERVAL_S: Final = 0.1
 _BELOW_HEAD: Final = 6  # lines of a terminal that a list leaves to its counters
@@ -71,12 +73,12 @@ def _one(api: Api, invocation_id: str, interval: float) -> bool:
             if found.over:
                 return not found.failed
             time.sleep(interval)
-            found = look(api, invocation_id, related=False)
+            found = _insist(lambda: look(api, invocation_id, related=False), interval)
     out = console()
 
     def draw() -> RenderableType:
         nonlocal found
-        found = look(api, invocation_id)
+        found = _insist(lambda: look(api, invocation_id), interval)
         return screen(found, tail=max(out.height - 22, 3))
 
     if not found.over:
@@ -92,21 +94,41 @@ def _many(api: Api, where: Filters, interval: float) -> None:
     crowd = following.Crowd(api, where)
     if sys.stdout.isatty():
         out = console()
-        _live(lambda: crowd.screen(max(out.height - _BELOW_HEAD, 3)), lambda: False, interval)
+        first = crowd.screen(max(out.height - _BELOW_HEAD, 3))  # a server that is not there at all is an error
+        _live(lambda: _insist(lambda: crowd.screen(max(out.height - _BELOW_HEAD, 3)), interval), lambda: False, interval, first)
         return
+    lines = crowd.changes()
     while True:
-        for line in crowd.changes():
+        for line in lines:
             print(line, flush=True)
         time.sleep(interval)
+        lines = _insist(crowd.changes, interval)
 
 
-def _live(draw: Callable[[], RenderableType], over: Callable[[], bool], interval: float) -> None:
+def _insist(ask: Callable[[], T], interval: float) -> T:
+    """A server that is restarted comes back."""
+    from holdfast_runtime.app.output import error_line
+
+    told = False
+    while True:
+        try:
+            return ask()
+        except Unreachable as away:
+            if not told:
+                error_line(f"{away}; trying again")
+            told = True
+            time.sleep(interval)
+
+
+def _live(draw: Callable[[], RenderableType], over: Callable[[], bool], interval: float, first: RenderableType | None = None) -> None:
     """Redraws in place; the view is gone afterwards."""
     from rich.live import Live
 
     from holdfast_runtime.app.output import console
 
     with Live(console=console(), auto_refresh=False, transient=True, vertical_overflow="crop") as live:
+        if first is not None:
+            live.update(first, refresh=True)
         while True:
             live.update(draw(), refresh=True)
             if over():
