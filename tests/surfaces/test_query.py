@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from datafusion import SessionContext
 
+from holdfast_runtime.coordinator import scans
 from holdfast_runtime.coordinator.front import Scan, Scanned
 from holdfast_runtime.surfaces.introspection import encodings, worker
 from tests.golden.test_query_examples import STATEMENTS
@@ -276,7 +277,7 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-async def test_too_many_rows_are_refused_and_say_how_to_narrow() -> None:
+async def test_too_many_rows_are_refused_and_say_how_to_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as system:
         traced = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "content-type": "application/json"}
         await Http(system.runtime.ingress_url).request("POST", "/ApiGreeter/greet", traced, b'"you"')
@@ -287,6 +288,10 @@ async def test_too_many_rows_are_refused_and_say_how_to_narrow() -> None:
         assert (len(found.rows), found.more) == (2, "rows")
         assert (await system.runtime.coordinator.scan(Scan("invocations", ["id"], limit=3))).more is None
         assert len(await system.rows("SELECT id FROM sys_invocation LIMIT 2")) == 2
+        monkeypatch.setattr(scans, "MAX_BYTES", 10 * scans.VALUE_BYTES)
+        assert len(await system.rows("SELECT target FROM sys_invocation")) == 3
+        refused = await system.ask("SELECT * FROM sys_invocation")
+        assert (refused.status, "more than 32 MB of sys_invocation" in refused.json()["message"]) == (500, True), refused
     assert worker.MAX_ROWS >= 50_000  # what the official CLI counts up to
 
 

@@ -47,7 +47,7 @@ log = logging.getLogger("holdfast.coordinator")
 
 _UNREACHABLE: Final = "the owner of this invocation could not be reached"
 _QUEUED_RETENTION_MS: Final = 24 * 3_600_000  # a queue may deliver a message again after its work is done (storage design §6)
-_SCANNED_TOGETHER: Final = 8  # shards: few enough that their rows stay within a small multiple of the limit
+_SCANNED_TOGETHER: Final = (2, 8)  # shards, a quarter of all of them: so few that it pays to stop when the limit is reached
 _DONE: Final = {
     Operated.APPLIED: Done.APPLIED,
     Operated.ACCEPTED: Done.ACCEPTED,
@@ -231,9 +231,11 @@ class Coordinator:
     async def scan(self, scan: Scan) -> Scanned:
         rows: list[Sequence[Any]] = []
         wheres = scans.spread(scan.where, self._node.store.shards)
-        for start in range(0, len(wheres), _SCANNED_TOGETHER):
+        fewest, most = _SCANNED_TOGETHER
+        together = min(max(fewest, len(wheres) // 4), most)
+        for start in range(0, len(wheres), together):
             limit = scan.limit if scan.order is not None else scan.limit - len(rows)
-            some = wheres[start : start + _SCANNED_TOGETHER]
+            some = wheres[start : start + together]
             asked = (self._ask_shard(shard, scans.ask(replace(scan, where=where, limit=limit))) for shard, where in some)
             replies = await asyncio.gather(*asked)
             for reply in replies:

@@ -37,7 +37,8 @@ Row = Sequence[Any]
 Where = Mapping[str, Sequence[str]]  # column -> the values it may have
 Reply = dict[str, Any]
 
-MAX_BYTES: Final = 32 * 1024 * 1024  # of journal entries, state or promises in one answer
+MAX_BYTES: Final = 32 * 1024 * 1024  # of journal entries, state, promises or invocations in one answer
+VALUE_BYTES: Final = 24  # of one column of an invocation, about: most are short, shared or empty
 _CALLS: Final = frozenset({MessageType.CALL_COMMAND, MessageType.ONE_WAY_CALL_COMMAND})
 ROWS, BYTES = "rows", "bytes"  # why an answer is not all there is
 _FIELDS: Final = [field.name for field in dataclasses.fields(Scan)]
@@ -65,6 +66,7 @@ class _Found:
         self.rows.append(row)
 
     def add_all(self, rows: list[Row]) -> None:
+        self.weigh(len(rows) * len(rows[0]) * VALUE_BYTES if rows else 0)
         room = self._limit - len(self.rows)
         self.rows += rows[:room]
         if len(rows) > room:
