@@ -210,6 +210,10 @@ async def test_connections_to_handlers(tmp_path: Path) -> None:
     async def never(peer: Peer) -> None:
         await peer.gone()  # no answer to the TLS greeting
 
+    async def silent(peer: Peer) -> None:
+        while True:
+            await peer.request()
+
     brief = {"connect_timeout": "20ms", "connection_idle_timeout": "20ms", "cluster_name": "blue"}
     async with running(tmp_path, **brief) as server:
         async with raw_server(keep) as endpoint:
@@ -220,6 +224,8 @@ async def test_connections_to_handlers(tmp_path: Path) -> None:
         async with raw_server(never) as endpoint:
             refused = await server.register(endpoint.uri.replace("http:", "https:"))
             assert "no connection in time" in refused.json()["message"]
+    async with running(tmp_path, discovery_timeout="150ms") as server, raw_server(silent) as endpoint:
+        assert "within 0.15 s" in (await server.register(endpoint.uri)).json()["message"]
 
 
 async def test_requests_are_signed(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Server(ABC):
 
     def register(self, deployment: dict[str, Any]) -> dict[str, Any]:
         """POST /deployments; the answer names the services."""
-        answer = httpx.post(f"{self.admin_url}/deployments", json=deployment, timeout=30)
+        answer = httpx.post(f"{self.admin_url}/deployments", json=deployment, timeout=150)
         if answer.status_code not in (200, 201):
             raise RuntimeError(f"registering {deployment} expected 201, got {answer.status_code}: {answer.text}")
         found: dict[str, Any] = answer.json()
@@ -126,7 +126,7 @@ class HoldfastServer(Server):
         return [self._cli(), "serve", "--store", store, "--ingress", addresses[0], "--admin", addresses[1]]
 
     def variables(self) -> dict[str, str]:
-        return {}
+        return {"HOLDFAST_DISCOVERY_TIMEOUT": "2m"}  # functions start slowly on a busy machine
 
     def describe(self, invocation_id: str) -> dict[str, Any] | None:
         # What `holdfast invocations describe ID --json` prints, without the start of a process for every look.

@@ -169,6 +169,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "for name, TCP and TLS of a new connection",
         "worker.invoker.connect-timeout",
     ),
+    Setting(
+        _HANDLERS,
+        "discovery-timeout",
+        Duration(100, HOUR),
+        20 * SECOND,
+        "one try of asking an endpoint what it serves; a cold Lambda function may take 10 s to begin",
+    ),
     Setting(_HANDLERS, "connection-idle-timeout", Duration(1, HOUR), 30 * SECOND, "unused connections are closed after this"),
     Setting(
         _HANDLERS,

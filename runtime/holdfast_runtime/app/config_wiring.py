@@ -54,6 +54,7 @@ def coordinator_settings(found: Configuration) -> Settings:
         max_message_bytes=found["message-size-limit"],
         acknowledge_timeout_s=found.seconds("acknowledge-timeout"),
         registry_refresh_s=found.seconds("registry-refresh-interval"),
+        discovery_timeout_s=found.seconds("discovery-timeout"),
         default_abort_timeout_ms=found["default-abort-timeout"],
         default_journal_retention_ms=found["default-journal-retention"],
         default_idempotency_retention_ms=found["default-idempotency-retention"],

@@ -104,7 +104,15 @@ class Runtime:
         store = await self._open_store()
         self._started.push_async_callback(self.endpoints.close)
         entropy = SystemEntropy()
-        self.deployments = Deployments(store.registry, self.endpoints, self.clock, entropy, default_settings(self._config.settings))
+        settings = config.settings
+        self.deployments = Deployments(
+            store.registry,
+            self.endpoints,
+            self.clock,
+            entropy,
+            default_settings(settings),
+            discovery_timeout_s=settings.discovery_timeout_s,
+        )
         for name, handle in handlers.items():
             self.endpoints.in_process.register(name, handle)
         await self.deployments.load()

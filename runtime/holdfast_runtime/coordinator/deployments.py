@@ -23,6 +23,7 @@ from holdfast_runtime.coordinator.addresses import address_of, identity, repoint
 from holdfast_runtime.coordinator.discovery import Discovered, discover
 from holdfast_runtime.coordinator.front import PatchService, RegisterDeployment, Registered, RegistrationError, UpdateDeployment
 from holdfast_runtime.coordinator.registry_document import NO_PATCH, DefaultSettings, StoredDeployment
+from holdfast_runtime.coordinator.settings import DISCOVERY_TIMEOUT_S
 from holdfast_runtime.engine.registry import (
     EMPTY,
     Address,
@@ -64,7 +65,9 @@ class Deployments:
         settings: DefaultSettings | None = None,
         *,
         resolver: Resolve = resolve,
+        discovery_timeout_s: float = DISCOVERY_TIMEOUT_S,
     ) -> None:
+        self._discovery_timeout_s = discovery_timeout_s
         self._registry = registry
         self._endpoint = endpoint
         self._clock = clock
@@ -107,7 +110,7 @@ class Deployments:
         known = self._known(address)
         if known is not None and not request.force:
             return self._registered(known, created=False)
-        found = await discover(self._endpoint, address, self._clock)
+        found = await discover(self._endpoint, address, self._clock, timeout_s=self._discovery_timeout_s)
         change = _Change(_with_compression(address, found), request.metadata, found, may_break=request.breaking or request.force)
         if request.dry_run:
             return self._registered(self._next(change, self._known(address)), created=known is None)
@@ -116,7 +119,7 @@ class Deployments:
     async def register_in_process(self, name: str) -> Registered:
         """Register handlers living in this process. The same name again replaces them and keeps the id."""
         address = InProcessAddress(name)
-        found = await discover(self._endpoint, address, self._clock)
+        found = await discover(self._endpoint, address, self._clock, timeout_s=self._discovery_timeout_s)
         await self.refresh()
         known = self._known(address)
         if known is not None and known.manifest == found.document and known.sdk_version == found.sdk_version:
@@ -146,7 +149,7 @@ class Deployments:
             if address == stored.address and not wanted.overwrite:
                 return registry_document.deployment_of(stored, self._defaults)
             await self._guard(address)
-            found = await discover(self._endpoint, address, self._clock)
+            found = await discover(self._endpoint, address, self._clock, timeout_s=self._discovery_timeout_s)
             changed = self._updated(stored, _with_compression(address, found), found, overwrite=wanted.overwrite)
             if not wanted.dry_run:
                 # Somebody may have changed this deployment while its endpoint was asked: then ask again.

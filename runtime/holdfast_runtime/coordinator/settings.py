@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from holdfast.protocol.frames import MAX_MESSAGE_BYTES
 from holdfast_runtime.engine.registry import DAY_MS, RetryPolicy
 from holdfast_runtime.engine.snapshot import EAGER_STATE_BYTES
+
+DISCOVERY_TIMEOUT_S: Final = 20.0  # a cold Lambda function may take 10 s for its initialisation alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Settings:
     acknowledge_timeout_s: float = 30.0  # a request not acknowledged by then gets 503
     retry_store_s: float = 0.05  # first delay after a store error, doubled up to 1 s
     registry_refresh_s: float = 5.0
+    discovery_timeout_s: float = DISCOVERY_TIMEOUT_S  # one try of asking an endpoint what it serves
 
     # What services get that say nothing themselves, and the most any may ask for; None: no limit (http-api §5.2, §6.2 to §6.4)
     default_abort_timeout_ms: int = 10 * 60_000
