@@ -24,7 +24,7 @@ from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
 from holdfast_runtime.coordinator.front import InvocationFilter, NewInvocation, NotFound, NotReady, Success, Target
 from holdfast_runtime.ports import inbox
-from holdfast_runtime.ports.inbox import Event, InboxUnavailable, Invoke, MessageMalformed, Reject, Resolve, Wake
+from holdfast_runtime.ports.inbox import Event, InboxUnavailable, Invoke, MessageMalformed, Register, Reject, Resolve, Wake
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
 from tests.support.sqs import HurriedInbox
@@ -272,6 +272,8 @@ POISON = [
     '{"holdfast": 1, "event": {"id": "1", "service": "Nobody", "handler": "add", "body": 1}}',
     '{"holdfast": 1, "event": {"id": "1", "service": "Ledger", "handler": "add", "body": 1}}',
     '{"holdfast": 1, "resolve": {"awakeable": "sign_1", "value": ""}}',
+    '{"holdfast": 1, "register": {"arn": "arn:aws:lambda:us-east-1:1:function:unqualified"}}',
+    '{"holdfast": 1, "register": {"uri": "http://169.254.169.254/"}}',
     '{"id": "1", "source": "other", "detail-type": "Unknown", "detail": {}}',
     placed("e9", "x").replace('"customer"', '"costumer"'),
 ]
@@ -315,6 +317,8 @@ MESSAGES = [
     Resolve("sign_1x", b"{}"),
     Reject("sign_1x", "why"),
     Wake(1, 2, 3),
+    Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", None, True),
+    Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", "arn:aws:iam::123456789012:role/r"),
     Event("e", "S", "h", "k", {"a": [1, None]}),
 ]
 
@@ -336,7 +340,7 @@ _JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(["invoke", "resolve", "reject", "wake", "event", "other"]), _JSON)
+@given(st.sampled_from(["invoke", "resolve", "reject", "wake", "register", "event", "other"]), _JSON)
 def test_anything_that_claims_to_be_ours_is_read_or_refused(kind: str, content: Any) -> None:
     with suppress(MessageMalformed):
         assert inbox.decode({"holdfast": 1, kind: content}) is not None

@@ -10,6 +10,7 @@ Our own messages are JSON with the member `holdfast` = the version of the format
     {"holdfast": 1, "resolve": {"awakeable": "sign_1...", "value": base64}}
     {"holdfast": 1, "reject": {"awakeable": "sign_1...", "message": text}}
     {"holdfast": 1, "wake": {"shard", "hour", "page"}}
+    {"holdfast": 1, "register": {"arn", "assume_role_arn"?, "force"?: bool}}
     {"holdfast": 1, "event": {"id", "service", "handler", "key"?, "body": any JSON}}
 
 The last one is for others to write, such as the input transformer of an EventBridge rule. Anything else is an event of another service.
@@ -72,6 +73,15 @@ class Wake:
 
 
 @dataclass(frozen=True, slots=True)
+class Register:
+    """A function to discover and register. Only functions: what may be invoked is limited by the coordinator's role, addresses are not."""
+
+    arn: str
+    assume_role_arn: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened elsewhere and is to become one invocation. `id`: of the event, deduplicates per handler."""
 
@@ -82,7 +92,7 @@ class Event:
     body: Any
 
 
-InboxMessage = Invoke | Resolve | Reject | Wake | Event
+InboxMessage = Invoke | Resolve | Reject | Wake | Register | Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,9 @@ def encode(message: InboxMessage) -> str:
             wanted = {"reject": {"awakeable": message.awakeable, "message": message.message}}
         case Wake():
             wanted = {"wake": {"shard": message.shard, "hour": message.hour, "page": message.page}}
+        case Register():
+            role = {} if message.assume_role_arn is None else {"assume_role_arn": message.assume_role_arn}
+            wanted = {"register": {"arn": message.arn, **role, "force": message.force}}
         case Event():
             key = {} if message.key is None else {"key": message.key}
             wanted = {"event": {"id": message.id, "service": message.service, "handler": message.handler, **key, "body": message.body}}
@@ -182,6 +195,12 @@ class _Members:
     def number_or_none(self, name: str) -> int | None:
         return None if self._found.get(name) is None else self.number(name)
 
+    def flag(self, name: str) -> bool:
+        found = self._found.get(name, False)
+        if not isinstance(found, bool):
+            raise self._wrong(name, "true or false")
+        return found
+
     def octets(self, name: str) -> bytes:
         try:
             return base64.b64decode(self.text(name), validate=True)
@@ -224,5 +243,6 @@ _READERS: Final[Mapping[str, Callable[[_Members], InboxMessage]]] = {
     "resolve": lambda of: Resolve(of.text("awakeable"), of.octets("value")),
     "reject": lambda of: Reject(of.text("awakeable"), of.text("message")),
     "wake": lambda of: Wake(of.number("shard"), of.number("hour"), of.number("page")),
+    "register": lambda of: Register(of.text("arn"), of.text_or_none("assume_role_arn"), of.flag("force")),
     "event": lambda of: Event(of.text("id"), of.text("service"), of.text("handler"), of.text_or_none("key"), of.any("body")),
 }

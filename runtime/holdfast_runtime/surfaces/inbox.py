@@ -15,7 +15,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from holdfast.protocol.ids import IdError, InvocationId, parse_awakeable_id
-from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Front, NewInvocation, Target
+from holdfast_runtime.coordinator.front import (
+    CoordinatorUnavailable,
+    Front,
+    NewInvocation,
+    RegisterDeployment,
+    RegistrationError,
+    Target,
+)
 from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView
 from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import (
@@ -26,6 +33,7 @@ from holdfast_runtime.ports.inbox import (
     Invoke,
     MessageMalformed,
     Received,
+    Register,
     Reject,
     Resolve,
     Wake,
@@ -125,6 +133,8 @@ class InboxDrain:
             case Reject():
                 awakeable = _awakeable(message.awakeable)
                 await self._front.reject_awakeable(*awakeable, message.message)
+            case Register():
+                await self._register(message)
             case Wake():
                 pass  # every owner reads the timer pages that come near; the message has woken one if none was there
 
@@ -140,6 +150,15 @@ class InboxDrain:
         except IdError as problem:
             raise MessageMalformed(f"expected an invocation id, found {message.id!r}: {problem.reason}") from problem
         await self._front.send(invocation_id, invocation)
+
+    async def _register(self, message: Register) -> None:
+        """A function that is known already changes nothing."""
+        request = RegisterDeployment(arn=message.arn, assume_role_arn=message.assume_role_arn, force=message.force)
+        try:
+            registered = await self._front.register(request)
+        except RegistrationError as refused:
+            raise MessageMalformed(f"{message.arn} cannot be registered: {refused}") from refused
+        log.info("inbox.registered", extra={"arn": message.arn, "deployment": registered.deployment.id, "new": registered.created})
 
     async def _happen(self, event: Event) -> None:
         """The id of the event is the idempotency key; a workflow's run has its own, the key."""

@@ -1,0 +1,117 @@
+"""What CloudFormation asks for while a stack is created or updated: setting the table up, and registering function versions.
+
+A custom resource with the property `Action`:
+
+    setup       Shards, Bucket?     the table, made by the template, gets its records; safe to repeat
+    register    FunctionArn, AssumeRoleArn?, Force?   a coordinator is asked through the inbox queue, so that no network path to it is
+                                    needed; done when the registry has the function, failed when it has not in time
+
+Deleting does nothing: the table is kept or deleted by the template, and a version that is pinned by running invocations stays registered.
+Configuration: HOLDFAST_STORE (`dynamodb://table`), HOLDFAST_INBOX_QUEUE_URL.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import boto3
+
+from holdfast_runtime.adapters.dynamodb_setup import Setup
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
+from holdfast_runtime.adapters.system import SystemClock
+from holdfast_runtime.coordinator import registry_document
+from holdfast_runtime.edge.table import TableReader
+from holdfast_runtime.engine.registry import LambdaAddress
+from holdfast_runtime.ports import inbox
+from holdfast_runtime.ports.inbox import Register
+
+log = logging.getLogger("holdfast.edge")
+
+POLL_S: Final = 2.0
+MARGIN_MS: Final = 20_000  # of the function's time, kept for telling CloudFormation
+ANSWER_TIMEOUT_S: Final = 10
+
+
+class DeployFailed(Exception):
+    """The text is shown as the reason of the failed resource."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`physical_id`: what CloudFormation calls the resource; a change of it would delete the former one, which does nothing."""
+
+    physical_id: str
+    data: dict[str, str]
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """Whatever happens, CloudFormation is told: it would wait for an hour otherwise."""
+    physical_id = event.get("PhysicalResourceId") or "holdfast"
+    status, reason, data = "SUCCESS", "", {}
+    try:
+        if event["RequestType"] != "Delete":
+            done = _act(event["ResourceProperties"], lambda: context.get_remaining_time_in_millis() > MARGIN_MS)
+            physical_id, data = done.physical_id, done.data
+    except DeployFailed as problem:
+        status, reason = "FAILED", str(problem)
+    except Exception as problem:
+        log.exception("deploy.failed")
+        status, reason = "FAILED", f"{type(problem).__name__}: {problem}"
+    _answer(event, {"Status": status, "Reason": reason[:1000], "PhysicalResourceId": physical_id, "Data": data})
+
+
+def _act(properties: dict[str, Any], time_left: Callable[[], bool]) -> Done:
+    match properties.get("Action"):
+        case "setup":
+            return set_up(_table(), int(properties["Shards"]), properties.get("Bucket") or None)
+        case "register":
+            wanted = Register(properties["FunctionArn"], properties.get("AssumeRoleArn") or None, properties.get("Force") == "true")
+            return register(_table(), wanted, time_left)
+    raise DeployFailed(f"expected Action 'setup' or 'register', found {properties.get('Action')!r}")
+
+
+def set_up(table: DynamoDbTable, shards: int, bucket: str | None) -> Done:
+    """Raises StoreBroken."""
+    for step in Setup(table, SystemClock()).init(shards, bucket):
+        log.info("deploy.setup", extra={"step": step})
+    return Done(f"setup-{table.name}", {})
+
+
+def register(table: DynamoDbTable, wanted: Register, time_left: Callable[[], bool], *, pause: Callable[[float], None] = time.sleep) -> Done:
+    """Raises DeployFailed."""
+    reader = TableReader(table)
+    before = _deployment(reader, wanted.arn)
+    if before is None or wanted.force:
+        boto3.client("sqs").send_message(QueueUrl=os.environ["HOLDFAST_INBOX_QUEUE_URL"], MessageBody=inbox.encode(wanted))
+    while (found := _deployment(reader, wanted.arn)) is None:
+        if not time_left():
+            raise DeployFailed(
+                f"no coordinator has registered {wanted.arn} in time; is one running? Its log says 'inbox.refused' with the reason "
+                "when the function cannot be discovered or its services are refused"
+            )
+        pause(POLL_S)
+    return Done(found, {"DeploymentId": found})
+
+
+def _deployment(reader: TableReader, arn: str) -> str | None:
+    _, document = reader.registry(registry_document.DOCUMENT)
+    stored = registry_document.load(document)
+    return next((id_ for id_, item in stored.items() if isinstance(item.address, LambdaAddress) and item.address.arn == arn), None)
+
+
+def _table() -> DynamoDbTable:
+    return DynamoDbTable.parse(os.environ["HOLDFAST_STORE"])
+
+
+def _answer(event: dict[str, Any], answer: dict[str, Any]) -> None:
+    same = {name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")}
+    body = json.dumps({**same, **answer}).encode()
+    request = urllib.request.Request(event["ResponseURL"], data=body, method="PUT", headers={"content-type": ""})
+    urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S).close()
