@@ -4,13 +4,14 @@ import base64
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from holdfast.protocol import ids, messages
 from tests.app.terminal import PATIENCE_S, Terminal, shown
-from tests.app.toolbox import HOLDFAST, Server, cli, environment
+from tests.app.toolbox import HOLDFAST, PROJECT, Server, cli, environment
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,11 @@ def test_describe_shows_where_it_fails_and_when_it_tries_again(desk: Server, stu
     assert "while run charge card (entry 3)" in lines
 
 
+def test_describe_in_full_has_the_stack_of_the_last_failure(desk: Server, stumbling: str) -> None:
+    assert 'errands.py", line' in desk.cli("invocations", "describe", stumbling, "--full").out
+    assert "Traceback" not in desk.cli("invocations", "describe", stumbling).out
+
+
 def test_describe_in_forty_columns_keeps_ids_in_one_piece(desk: Server, tree: str) -> None:
     terminal = shown("invocations", "describe", tree, columns=40, rows=60, **desk.urls)
     children = [step["child"] for step in desk.cli("invocations", "describe", tree, "--json").json()["timeline"] if "child" in step]
@@ -238,6 +244,21 @@ def test_watching_many_in_a_pipe_appends_what_changes(desk: Server) -> None:
         process.terminate()
 
 
+def test_watching_goes_on_when_the_server_is_started_again(tmp_path: Path) -> None:
+    for name in ("shop.py", "errands.py"):
+        (tmp_path / name).write_text((PROJECT / name).read_text())
+    with Server(tmp_path, ["dev", "shop", "errands", "--no-reload"]) as server:
+        parked = server.started("errands/park")
+        with Terminal("invocations", "watch", parked, "--interval", "0.2", columns=160, **server.urls) as terminal:
+            terminal.until("waits for")
+            server.kill()
+            terminal.until("trying again")
+            server.start()
+            server.tell(parked, "go")
+            assert terminal.ended() == 0
+            assert 'output  "gone"' in terminal.screen
+
+
 # ---- Export, SQL, and what else there is to look at
 
 
@@ -253,6 +274,27 @@ def test_an_exported_journal_has_the_exact_bytes(desk: Server, tree: str, tmp_pa
     for entry in found["entries"]:
         messages.parse(entry["type_code"], base64.b64decode(entry["raw"]))
     assert json.loads(desk.cli("invocations", "export", tree).out)["entries"] == found["entries"]
+
+
+def test_an_exported_journal_can_be_replayed_by_the_test_kit(desk: Server, tree: str, tmp_path: Path) -> None:
+    path = tmp_path / "tree.json"
+    assert desk.cli("invocations", "export", tree, "--output", str(path)).code == 0
+    code = (
+        "import asyncio, sys, errands, shop\n"
+        "from holdfast.testing.replay import replay\n"
+        "print(asyncio.run(replay([errands.errands, shop.greeter], sys.argv[1])).entries)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=desk.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) == len(desk.row(tree)["journal"])
 
 
 def test_sql_as_a_table_records_csv_and_json(desk: Server, tree: str, tmp_path: Path) -> None:

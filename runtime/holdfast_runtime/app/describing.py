@@ -56,9 +56,12 @@ class Described:
         return {**self.row, "timeline": [step.as_json() for step in self.steps], "children": list(self.children.values())}
 
 
-def look(api: Api, invocation_id: str, *, related: bool = True) -> Described:
-    """related: also ask for the children, and for who holds the key. Raises CliError."""
+def look(api: Api, invocation_id: str, *, related: bool = True, stack: bool = False) -> Described:
+    """related: also ask for the children, and for who holds the key. stack: the last failure with its stack trace. Raises CliError."""
     row = api.get(f"/holdfast/invocations/{invocation_id}")
+    if stack and row.get("last_failure"):
+        failure = rows(api, f"SELECT last_failure FROM sys_invocation WHERE id = {literal(invocation_id)}")
+        row["last_failure"] = next((found["last_failure"] for found in failure if found.get("last_failure")), row["last_failure"])
     if not related:
         return Described(row, {})
     called = [step.child for step in timeline.steps(row["journal"]) if step.child is not None]
@@ -137,7 +140,8 @@ def facts(found: Described, now: int) -> Iterator[tuple[str, Text | str]]:
         ("target", row["target"]),
         ("status", _status(found, now)),
         ("waits for", _waits_for(found)),
-        ("called by", caller if caller else "a client"),
+        ("called by", caller if caller else "a client" if row.get("restarted_from") is None else None),
+        ("restart of", row.get("restarted_from")),
         ("created", at("created_at_ms")),
         ("starts", _future(row, "scheduled_start_at_ms", now) if row["status"] == "scheduled" else None),
         ("started", at("running_at_ms")),

@@ -67,7 +67,9 @@ def _none(where: Filters, admin_url: str) -> None:
 @app.command("describe")
 def describe(
     invocation_id: InvocationArgument,
-    full: Annotated[bool, typer.Option("--full", help="Also what went in and came out at each step, whole.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also what went in and came out at each step, and the stack of the last failure.")
+    ] = False,
     admin_url: AdminUrl = ADMIN_URL,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +84,7 @@ def describe(
     from holdfast_runtime.app.output import console, print_json
 
     check_id(invocation_id)
-    found = describing.look(admin_api(admin_url), invocation_id)
+    found = describing.look(admin_api(admin_url), invocation_id, stack=full)
     if as_json:
         return print_json(found.as_json())
     return console().print(describing.screen(found, full=full))
