@@ -1,0 +1,151 @@
+"""What CloudFormation asks for: the table is set up, function versions are registered through the queue, and it always gets an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from holdfast_runtime.adapters.dynamodb_models import TableItem, bound
+from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
+from holdfast_runtime.adapters.sqs import SqsInbox
+from holdfast_runtime.adapters.system import SystemClock
+from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
+from holdfast_runtime.edge import deploy
+from holdfast_runtime.surfaces.inbox import InboxDrain
+from holdfast_runtime.surfaces.server import Listener
+from tests.support.dynamodb import aws_at, free_port, new_table_name
+from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
+from tests.support.sqs import HurriedInbox
+
+ROOT = Path(__file__).resolve().parents[2]
+BOUND_S = 240.0
+
+
+class CloudFormation:
+    """Where answers are put."""
+
+    def __init__(self) -> None:
+        self.answers: list[dict[str, Any]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                outer.answers.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def ask(self, kind: str = "Create", *, remaining_ms: int = 1_000_000, **properties: str) -> dict[str, Any]:
+        class Context:
+            def get_remaining_time_in_millis(self) -> int:
+                return remaining_ms
+
+        event = {
+            "RequestType": kind,
+            "StackId": "stack",
+            "RequestId": "request",
+            "LogicalResourceId": "Thing",
+            "ResponseURL": f"http://127.0.0.1:{self._server.server_port}/answer",
+            "ResourceProperties": {"ServiceToken": "arn", **properties},
+        }
+        deploy.handler(event, Context())
+        return self.answers.pop()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def cloudformation() -> Iterator[CloudFormation]:
+    service = CloudFormation()
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def table(dynamodb_url: str, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """As the template makes it, with a queue."""
+    with aws_at(dynamodb=dynamodb_url, sqs=moto_url):
+        name = new_table_name()
+        bound(TableItem, name, "us-east-1").create_table(wait=True)
+        queue = boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+        monkeypatch.setenv("HOLDFAST_STORE", f"dynamodb://{name}")
+        monkeypatch.setenv("HOLDFAST_INBOX_QUEUE_URL", queue)
+        yield name
+
+
+def test_a_table_is_set_up_once(table: str, cloudformation: CloudFormation) -> None:
+    for kind in ("Create", "Update"):
+        answer = cloudformation.ask(kind, Action="setup", Shards="2")
+        assert answer["Status"] == "SUCCESS", answer
+        assert answer["PhysicalResourceId"] == f"setup-{table}"
+        assert {name: answer[name] for name in ("StackId", "RequestId", "LogicalResourceId")} == {
+            "StackId": "stack",
+            "RequestId": "request",
+            "LogicalResourceId": "Thing",
+        }
+
+
+def test_another_number_of_shards_is_refused(table: str, cloudformation: CloudFormation) -> None:
+    cloudformation.ask(Action="setup", Shards="2")
+    answer = cloudformation.ask("Update", Action="setup", Shards="4")
+    assert answer["Status"] == "FAILED"
+    assert "fixed when it was set up" in answer["Reason"]
+
+
+def test_deleting_changes_nothing(cloudformation: CloudFormation) -> None:
+    assert cloudformation.ask("Delete", Action="setup")["Status"] == "SUCCESS"
+
+
+def test_an_unknown_action_is_refused(cloudformation: CloudFormation) -> None:
+    answer = cloudformation.ask(Action="dance")
+    assert (answer["Status"], answer["Reason"]) == ("FAILED", "expected Action 'setup' or 'register', found 'dance'")
+
+
+def test_nobody_registers_in_time(table: str, cloudformation: CloudFormation) -> None:
+    cloudformation.ask(Action="setup", Shards="1")
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:orders:1"
+    answer = cloudformation.ask(Action="register", FunctionArn=arn, remaining_ms=0)
+    assert answer["Status"] == "FAILED"
+    assert "is one running" in answer["Reason"]
+
+
+async def test_a_version_is_registered_by_a_coordinator_that_only_reads_the_queue(table: str, cloudformation: CloudFormation) -> None:
+    await asyncio.to_thread(cloudformation.ask, Action="setup", Shards="1")
+    with LambdaServiceProcess(free_port()) as service, pytest.MonkeyPatch.context() as patch:
+        service.add(FunctionSpec("orders", str(ROOT), "handlers.orders.handler", timeout_s=60))
+        patch.setenv("AWS_ENDPOINT_URL_LAMBDA", service.url)
+        runtime = Runtime(RuntimeConfig(DynamoDbTable(table), Listener(port=0), Listener(port=0)))
+        await runtime.start()
+        queue: SqsInbox = HurriedInbox(os.environ["HOLDFAST_INBOX_QUEUE_URL"])
+        await queue.open()
+        drain = InboxDrain(runtime.coordinator, queue, SystemClock())
+        drain.start()
+        try:
+            arn = "arn:aws:lambda:us-east-1:123456789012:function:orders:1"
+            asked = asyncio.to_thread(cloudformation.ask, Action="register", FunctionArn=arn)
+            answer = await asyncio.wait_for(asked, BOUND_S)
+            assert answer["Status"] == "SUCCESS", answer
+            (deployment,) = runtime.coordinator.registry.deployments.values()
+            assert answer["Data"] == {"DeploymentId": deployment.id}
+            assert answer["PhysicalResourceId"] == deployment.id
+            assert "orders" in runtime.coordinator.registry.services
+        finally:
+            await drain.close()
+            await queue.close()
+            await runtime.stop()
