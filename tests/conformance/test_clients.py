@@ -52,6 +52,7 @@ def test_the_typescript_client(services: Deployment) -> None:
         "send": ["Accepted", "hello later"],
         "workflow": ["Accepted", False, {"answer": "yes", "runs": 1}, True],
         "failure": [418, "as it must"],
+        "notRetried": [503, 1],
         "generic": f"hello {name}",
         "objectSend": ["Accepted", 9],
         "scoped": [400, "ingress"],

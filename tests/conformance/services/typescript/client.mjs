@@ -40,6 +40,19 @@ try {
 }
 
 const typed = clients.rpc.opts({ input: clients.serde.json, output: clients.serde.json });
+// The outcome of an invocation is never asked for again, whatever its code says.
+let requests = 0;
+const fetchOnce = globalThis.fetch;
+globalThis.fetch = (...told) => (requests++, fetchOnce(...told));
+try {
+  const stubborn = clients.connect({ url, retry: true });
+  const kept = clients.rpc.opts({ idempotencyKey: `${name}-stubborn` });
+  await stubborn.serviceClient(named("Errors")).terminal({ message: "no", code: 503 }, kept);
+} catch (e) {
+  done.notRetried = [e.status, requests];
+}
+globalThis.fetch = fetchOnce;
+
 done.generic = await ingress.call({ service: prefix + "Calls", handler: "greet", parameter: { name }, opts: typed });
 
 const toObject = clients.rpc.sendOpts({ delay: 20, idempotencyKey: `${name}-object` });
