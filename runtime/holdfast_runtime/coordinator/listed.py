@@ -234,6 +234,8 @@ class Best:
         self._edge: int | None = None  # creation ms of the last that counts, once there are enough
 
     def worth(self, first: int, last: int) -> bool:
+        if len(self._items) > self._limit or (self._edge is None and len(self._items) == self._limit):
+            self._settle()
         if self._edge is None:
             return True
         return last >= self._edge if self._newest else first <= self._edge
@@ -241,7 +243,7 @@ class Best:
     def add(self, created_at: int, invocation: str, item: Any) -> None:
         if self._edge is None or (created_at >= self._edge if self._newest else created_at <= self._edge):
             self._items.append((-created_at if self._newest else created_at, invocation, item))
-            if len(self._items) >= 4 * self._limit + 256 or (self._edge is None and len(self._items) >= self._limit):
+            if len(self._items) >= 4 * self._limit + 256:
                 self._settle()
 
     def _settle(self) -> None:
