@@ -18,7 +18,7 @@ from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_setup import Finding, Level, Setup
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.system import SystemClock
-from holdfast_runtime.ports.store import MAX_ITEM_BYTES, LogItem, Member, StoreBroken, StoredPage
+from holdfast_runtime.ports.store import MAX_ITEM_BYTES, LogItem, Member, StoreBroken, StoredPage, StoreUnavailable
 from tests.support.dynamodb import (
     PATIENCE,
     aws_at,
@@ -134,7 +134,7 @@ def test_the_models_read_every_item_the_store_writes() -> None:
 
 
 def test_what_the_models_write_the_store_reads() -> None:
-    shard = models.ShardItem("M", "003", epoch=4, owner="p1", checkpoint=7, tip=9)
+    shard = models.ShardItem("M", "003", epoch=4, owner="p1", checkpoint=7, tip=9, alive_at=1)
     record = items.shard_of(shard.serialize())
     assert (record.shard, record.epoch, record.owner, record.checkpoint, record.tip) == (3, 4, "p1", 7, 9)
     page = models.PageItem("P#I/a", "-", lsn=5, plain=b"document")
@@ -189,6 +189,51 @@ def _expire(table: str, positions: range) -> None:
             ExpressionAttributeNames={"#t": "ttl"},
             ExpressionAttributeValues={":t": items.number(SystemClock().now_ms() // 1000 - 3_600)},
         )
+
+
+class LaterClock(SystemClock):
+    ahead_s = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_s * 1000
+
+
+async def test_a_shard_whose_log_may_have_expired_is_not_taken_before_an_operator_accepts_it(aws: None) -> None:
+    name, clock = new_table_name(), LaterClock()
+    set_up(name, 3)
+    dead = await open_dynamodb_store(DynamoDbTable(name), clock=clock, patience=PATIENCE)
+    for shard in range(3):
+        await dead.store.leases.acquire(shard, seen_epoch=0, owner="dead")
+    await dead.store.leases.release(1, epoch=1)
+    await dead.close()
+    held = await open_dynamodb_store(DynamoDbTable(name), clock=clock, patience=PATIENCE)
+    leases = held.store.leases
+    clock.ahead_s = items.SURE_S - 60
+    assert await leases.acquire(2, seen_epoch=1, owner="next") is not None
+    clock.ahead_s = items.SURE_S + 60
+    with pytest.raises(StoreUnavailable, match=r"shard 0 was last owned on 20.* may have expired since.*--accept-lost-log"):
+        await leases.acquire(0, seen_epoch=1, owner="next")
+    assert (await leases.read())[0][0].epoch == 1
+    assert await leases.acquire(1, seen_epoch=2, owner="next") is not None  # handed over: nothing was needed of its log
+    setup = Setup(DynamoDbTable(name), clock)
+    (found_error,) = [finding for finding in setup.check() if finding.subject == "owners"]
+    assert (found_error.level, "[0]" in found_error.detail) == (Level.ERROR, True)
+    assert list(setup.init(None, None, accept_lost_log=True))[-1] == "shards [0] may be taken with what is left of their logs"
+    assert await leases.acquire(0, seen_epoch=1, owner="next") is not None
+    await held.close()
+
+
+async def test_an_idle_owner_is_not_taken_for_one_that_died(aws: None) -> None:
+    name, clock = new_table_name(), LaterClock()
+    set_up(name, 1)
+    held = await open_dynamodb_store(DynamoDbTable(name), clock=clock, patience=PATIENCE)
+    leases = held.store.leases
+    await leases.acquire(0, seen_epoch=0, owner="idle")
+    for day in range(1, 30):
+        clock.ahead_s = day * 86_400 + 60
+        await leases.read()
+    assert await leases.acquire(0, seen_epoch=1, owner="next") is not None
+    await held.close()
 
 
 async def test_an_expired_page_that_is_still_there_is_answered_as_it_is(aws: None) -> None:

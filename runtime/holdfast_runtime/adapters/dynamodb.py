@@ -9,14 +9,18 @@
    measured on the service's clock and checked before every try; the service refuses what was signed minutes ago; and a
    writer whose epoch this process has seen raised is told that its position is deleted. So a process that stood still
    for weeks, with all its clocks, first learns that it has been overtaken (invariants 7 and 14).
-4. Expired items that the service has not deleted yet are answered as they are: what is over is the engine's to say.
+4. A shard whose owner died so long ago that its log may have begun to expire is not taken: StoreUnavailable says so.
+   Its record says at least once a day that its owner lives. Nothing is ever lost silently.
+5. Expired items that the service has not deleted yet are answered as they are: what is over is the engine's to say.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from holdfast_runtime.adapters import dynamodb_items as items
@@ -273,6 +277,7 @@ class DynamoDbLeases:
     def __init__(self, client: DynamoDbClient, seen: _Seen) -> None:
         self._client = client
         self._seen = seen
+        self._acquired: dict[int, int] = {}  # shard -> epoch, of those that this process has taken
 
     async def read(self) -> tuple[Mapping[int, ShardRecord], Mapping[str, Member]]:
         asked_at_ms = self._client.now_ms()
@@ -281,21 +286,40 @@ class DynamoDbLeases:
         )
         records = {record.shard: record for record in (items.shard_of(item) for item in shards if item["sk"]["S"] != items.SETUP)}
         self._seen.saw(records, asked_at_ms)
+        for item in shards:
+            await self._say_alive(item)
         return records, {member.process_id: member for member in map(items.member_of, members)}
 
+    async def _say_alive(self, item: items.Item) -> None:
+        """Once a day, so that nobody takes an idle owner for one that died long ago. Tried again at the next reading."""
+        now_s = self._client.now_ms() // 1000
+        if item["sk"]["S"] == items.SETUP or now_s - items.int_of(item, "at") < items.ALIVE_EVERY_S:
+            return
+        record = items.shard_of(item)
+        if self._acquired.get(record.shard) == record.epoch:
+            with contextlib.suppress(StoreUnavailable):
+                await self._update(record.shard, "SET #a = :a", "e = :e", {":e": record.epoch, ":a": now_s})
+
     async def acquire(self, shard: int, *, seen_epoch: int, owner: str) -> ShardRecord | None:
-        answer = await self._update(shard, "SET e = :n, #o = :o", "e = :e", {":n": seen_epoch + 1, ":e": seen_epoch, ":o": owner})
+        now_s = self._client.now_ms() // 1000
+        values: dict[str, int | str] = {":n": seen_epoch + 1, ":e": seen_epoch, ":o": owner, ":a": now_s}
+        values |= {":none": "", ":sure": now_s - items.SURE_S}
+        condition = "e = :e AND (#o = :none OR #a > :sure)"
+        answer = await self._update(shard, "SET e = :n, #o = :o, #a = :a", condition, values)
         if isinstance(answer, LostRace):
             record = _own_first_try(answer, seen_epoch + 1, owner)
+            if record is None and answer.item is not None and items.int_of(answer.item, "e") == seen_epoch:
+                raise StoreUnavailable(_expired_log(shard, answer.item))
         else:
             record = items.shard_of({**items.shard_key(shard), **answer["Attributes"]})
         if record is not None:
             self._seen.raised(record)
+            self._acquired[shard] = record.epoch
         return record
 
     async def checkpoint(self, shard: int, *, epoch: int, checkpoint: int, tip: int) -> bool:
-        values = {":e": epoch, ":c": checkpoint, ":t": tip}
-        return not isinstance(await self._update(shard, "SET cp = :c, tip = :t", "e = :e AND cp <= :c", values), LostRace)
+        values = {":e": epoch, ":c": checkpoint, ":t": tip, ":a": self._client.now_ms() // 1000}
+        return not isinstance(await self._update(shard, "SET cp = :c, tip = :t, #a = :a", "e = :e AND cp <= :c", values), LostRace)
 
     async def release(self, shard: int, *, epoch: int) -> bool:
         answer = await self._update(shard, "SET e = :n, #o = :o", "e = :e", {":n": epoch + 1, ":e": epoch, ":o": ""})
@@ -313,8 +337,9 @@ class DynamoDbLeases:
             "ReturnValues": "ALL_NEW",
             **_OLD,
         }
-        if "#o" in update:
-            request["ExpressionAttributeNames"] = {"#o": "owner"}
+        names = {name: attribute for name, attribute in (("#o", "owner"), ("#a", "at")) if name in update}
+        if names:
+            request["ExpressionAttributeNames"] = names
         return await self._client.attempt("UpdateItem", "lease", request, patience_s=self._client.patience.call_s)
 
     async def heartbeat(self, member: Member) -> None:
@@ -326,6 +351,15 @@ class DynamoDbLeases:
     async def leave(self, process_id: str) -> None:
         request = {"TableName": self._client.table, "Key": items.member_key(process_id)}
         await self._client.call("DeleteItem", "member", request, patience_s=self._client.patience.call_s)
+
+
+def _expired_log(shard: int, item: items.Item) -> str:
+    last = datetime.fromtimestamp(items.int_of(item, "at"), UTC).strftime("%Y-%m-%d")
+    return (
+        f"shard {shard} was last owned on {last} and not handed over; its log ahead of the checkpoint may have expired since. Restore "
+        "the table to a moment before that, or accept that the last minutes before the crash may be lost: "
+        "`holdfast store init --accept-lost-log`"
+    )
 
 
 def _own_first_try(lost: LostRace, epoch: int, owner: str) -> ShardRecord | None:

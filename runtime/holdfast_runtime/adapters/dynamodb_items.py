@@ -10,7 +10,7 @@
 | --- | --- | --- |
 | log | `L#<shard>#<position // 64>` | position, 16 digits |
 | page | `P#<page id>` | `-` |
-| shard | `M` | shard number, 3 digits |
+| shard | `M` | shard number, 3 digits: `e`, `owner`, `cp`, `tip`, and `at`: when its owner was last known to live |
 | setup | `M` | `setup`: `v` schema version, `n` number of shards, `bucket` |
 | member | `H` | process id |
 | registry | `R` | name |
@@ -38,6 +38,9 @@ FIRST_BLOB_PART: Final = "00000"
 # The log behind the checkpoint is of no use; the log ahead of it is all there is when every process has died. The service
 # deletes by this time whatever the checkpoint says, so it is how long a store may stay without any process after a crash.
 LOG_S: Final = 14 * 86_400
+# An owner's record says at least once a day that it lives (`at`). What is ahead of its checkpoint was written in its last hours.
+ALIVE_EVERY_S: Final = 86_400
+SURE_S: Final = LOG_S - 2 * ALIVE_EVERY_S  # so long after `at` nothing that is needed can have expired
 PAGE_S: Final = LOG_S + 86_400  # a page or tombstone must outlive every log item that may be redone onto it
 MEMBER_S: Final = 3_600
 
@@ -81,14 +84,17 @@ def size_of(item: Item) -> int:
 
 
 def _value_size(value: Item) -> int:
-    ((kind, content),) = value.items()
+    kind, content = next(iter(value.items()))
+    if kind == "BOOL":
+        return 1
+    content = str(content)
     if kind == "S":
         return len(content.encode())
     if kind == "N":
         return len(content.lstrip("-0")) // 2 + 2
     if kind == "B":
         return len(content) * 3 // 4 - content[-2:].count("=")
-    return 1
+    raise AssertionError(f"no size for {kind}")
 
 
 def units(size: int) -> int:
@@ -190,9 +196,10 @@ def shard_key(shard: int) -> Item:
     return {"pk": text(SHARDS_KEY), "sk": text(f"{shard:03d}")}
 
 
-def shard_item(record: ShardRecord) -> Item:
+def shard_item(record: ShardRecord, *, now_s: int) -> Item:
     return {
         **shard_key(record.shard),
+        "at": number(now_s),
         "e": number(record.epoch),
         "owner": text(record.owner),
         "cp": number(record.checkpoint),

@@ -51,6 +51,7 @@ class ShardItem(TableItem):
     owner = UnicodeAttribute()
     checkpoint = NumberAttribute(attr_name="cp")
     tip = NumberAttribute()
+    alive_at = NumberAttribute(attr_name="at")
 
 
 class SetupItem(TableItem):

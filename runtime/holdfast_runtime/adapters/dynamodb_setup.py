@@ -31,6 +31,7 @@ from holdfast_runtime.ports.store import ShardRecord, StoreBroken
 from holdfast_runtime.ports.system import Clock
 
 MAX_SHARDS: Final = 256  # storage design §12
+DEFAULT_SHARDS: Final = 8
 KEYS: Final = {"pk": "HASH", "sk": "RANGE"}
 SLOW_MS: Final = 30.0  # of a small write; in the table's own region it takes 3 to 10
 SKEW_S: Final = 30.0
@@ -68,12 +69,13 @@ class Setup:
 
     # -- set up
 
-    def init(self, shards: int | None, bucket: str | None, *, default_shards: int = 8) -> Iterator[str]:
+    def init(self, shards: int | None, bucket: str | None, *, accept_lost_log: bool = False) -> Iterator[str]:
         """Bring the table into the state that the store needs; yields what was done or found, step by step.
 
-        shards: None takes those of a table that is set up, or `default_shards`. bucket: for large values; None keeps what is set.
+        shards: None takes those of a table that is set up, or the default. bucket: for large values; None keeps what is set.
+        accept_lost_log: let shards be taken although their owner died so long ago that part of their log may have expired.
         """
-        wanted = default_shards if shards is None else shards
+        wanted = DEFAULT_SHARDS if shards is None else shards
         if not 1 <= wanted <= MAX_SHARDS:
             raise StoreBroken(f"a store has 1 to {MAX_SHARDS} shards; found {wanted}")
         yield self._create()
@@ -81,6 +83,8 @@ class Setup:
         yield self._back_up()
         yield self._set_up(shards, wanted, bucket)
         yield self._add_shards()
+        if accept_lost_log:
+            yield self._accept_lost_log()
 
     def _create(self) -> str:
         if self._describe() is None:
@@ -136,8 +140,27 @@ class Setup:
     def _add_shards(self) -> str:
         setup = self._setup()
         assert setup is not None
-        added = [self._put_absent(items.shard_item(ShardRecord(n, 0, "", 1, 1))) for n in range(items.int_of(setup, "n"))]
+        now_s = self._clock.now_ms() // 1000
+        added = [self._put_absent(items.shard_item(ShardRecord(n, 0, "", 1, 1), now_s=now_s)) for n in range(items.int_of(setup, "n"))]
         return f"{added.count(True)} shard records added" if any(added) else "every shard record is there"
+
+    def _accept_lost_log(self) -> str:
+        stale = self._too_old()
+        for shard in stale:
+            self._ask(
+                "update_item",
+                Key=items.shard_key(shard),
+                UpdateExpression="SET #a = :a",
+                ExpressionAttributeNames={"#a": "at"},
+                ExpressionAttributeValues={":a": items.number(self._clock.now_ms() // 1000)},
+            )
+        return f"shards {stale} may be taken with what is left of their logs" if stale else "no shard's log may have expired"
+
+    def _too_old(self) -> list[int]:
+        """Shards whose owner died so long ago that their log ahead of the checkpoint may have begun to expire."""
+        limit = self._clock.now_ms() // 1000 - items.SURE_S
+        found = [item for item in self._partition(items.SHARDS_KEY) if item["sk"]["S"] != items.SETUP]
+        return [items.shard_of(item).shard for item in found if items.text_of(item, "owner") and items.int_of(item, "at") <= limit]
 
     def _put_absent(self, item: items.Item) -> bool:
         try:
@@ -214,26 +237,19 @@ class Setup:
     def _check_owners(self) -> Iterator[Finding]:
         """Shards in the name of a process that is gone: what their logs hold must be taken over before it expires."""
         members = {item["sk"]["S"] for item in self._partition(items.MEMBERS_KEY)}
-        orphans = [record for record in self._records() if record.owner and record.owner not in members]
-        oldest = min((self._expiry(record) for record in orphans), default=None)
-        if oldest is None or oldest == float("inf"):
-            owned = sum(1 for record in self._records() if record.owner)
-            yield Finding("owners", Level.OK, f"{len(members)} processes known, {owned} shards owned")
-            return
-        day = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d %H:%M UTC")
-        shards = [record.shard for record in orphans]
-        yield Finding(
-            "owners", Level.WARNING, f"shards {shards} were not handed over; start a coordinator before {day}, when their log expires"
-        )
-
-    def _expiry(self, record: ShardRecord) -> float:
-        """When the first log item at or ahead of the checkpoint may be deleted; infinity when there is none."""
-        key = {
-            "pk": items.text(items.log_partition(record.shard, record.checkpoint)),
-            "sk": items.text(items.log_sort_key(record.checkpoint)),
-        }
-        found = self._ask("get_item", Key=key, ConsistentRead=True).get("Item")
-        return float(items.int_of(found, "ttl")) if found is not None else float("inf")
+        owned = [item for item in self._partition(items.SHARDS_KEY) if items.text_of(item, "owner")]
+        orphans = [item for item in owned if items.text_of(item, "owner") not in members]
+        if too_old := self._too_old():
+            wrong = "were not handed over, and their logs may have expired since"
+            what = "restore the table to a moment before, or `holdfast store init --accept-lost-log`"
+            yield Finding("owners", Level.ERROR, f"shards {too_old} {wrong}; {what}")
+        elif orphans:
+            oldest = min(items.int_of(item, "at") for item in orphans) + items.SURE_S
+            day = datetime.fromtimestamp(oldest, UTC).strftime("%Y-%m-%d %H:%M UTC")
+            shards = [items.shard_of(item).shard for item in orphans]
+            yield Finding("owners", Level.WARNING, f"shards {shards} were not handed over; start a coordinator before {day}")
+        else:
+            yield Finding("owners", Level.OK, f"{len(members)} processes known, {len(owned)} shards owned")
 
     def _check_operations(self) -> Iterator[Finding]:
         """Each with an item of our own that is removed again, or under a condition that cannot hold."""

@@ -35,6 +35,9 @@ def init(
     bucket: Annotated[
         str | None, typer.Option(metavar="NAME", help="An existing S3 bucket for values above 32 KB; without one they go to the table.")
     ] = None,
+    accept_lost_log: Annotated[
+        bool, typer.Option("--accept-lost-log", help="Go on with a store that died so long ago that the end of its log may be gone.")
+    ] = False,
 ) -> None:
     """Create the table, or complete one that exists: on demand, time to live, point-in-time recovery, shards.
 
@@ -43,7 +46,7 @@ def init(
     \b
     holdfast store init dynamodb://holdfast --bucket my-values
     """
-    for done in _attempted(_setup(table).init(shards, bucket)):
+    for done in _attempted(_setup(table).init(shards, bucket, accept_lost_log=accept_lost_log)):
         print(done)
     print(f"ready: holdfast serve --store {table}")
 
