@@ -2,13 +2,28 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from holdfast.endpoint import Endpoint
 from holdfast.service import ServiceBase
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
 from holdfast_runtime.surfaces.server import Listener
+
+T = TypeVar("T")
+PATIENCE_S = 60.0
+
+
+def eventually(look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+    """What `look` gives once it is `enough`."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        found = look()
+        if enough(found):
+            return found
+        assert time.monotonic() < until, f"after {PATIENCE_S:g} s it is still {found}"
 
 
 @contextmanager

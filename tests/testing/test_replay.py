@@ -124,9 +124,10 @@ async def test_an_invocation_in_flight_goes_on_as_the_code_says(server: tuple[st
     client = Client(server[0])
     asked = client.send(shop.request, "a desk", key="in flight")
     api = admin_api(server[1])
-    journal = exported(api, asked.invocation_id)
-    while len(journal["entries"]) < 6 or journal["invocation"]["status"] != "suspended":
-        journal = exported(api, asked.invocation_id)
+    journal = stack.eventually(
+        lambda: exported(api, asked.invocation_id),
+        lambda found: len(found["entries"]) >= 6 and found["invocation"]["status"] == "suspended",
+    )
     async with TestRuntime(shop.approvals) as runtime:
         replayed = await runtime.replay(journal)
         assert (replayed.output, replayed.next, replayed.failure) == (None, (), None)
