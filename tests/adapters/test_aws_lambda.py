@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, En
 from holdfast_runtime.ports.outcomes import failure_of
 from tests.adapters.raw_server import Peer, raw_server
 from tests.support.lambda_service import Fault, FunctionSpec, LambdaServiceProcess
+from tests.support.ports import free_port
 
 FUNCTIONS = Path(__file__).parent / "functions"
 VECTORS = Path(__file__).parents[1] / "golden" / "vectors"
@@ -34,10 +34,7 @@ def asking(how: str, body: bytes = b"frames") -> EndpointRequest:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[LambdaServiceProcess]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with LambdaServiceProcess(port) as service:
+    with LambdaServiceProcess(free_port()) as service:
         for name in ("raw", "killed", "one", "hanging"):
             service.add(FunctionSpec(name, str(FUNCTIONS), "raw.handler", timeout_s=60))
         service.add(FunctionSpec("short", str(FUNCTIONS), "raw.handler", timeout_s=0.5))

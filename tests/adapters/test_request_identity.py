@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from holdfast_runtime.ports.endpoint import Address, EndpointRequest, HttpAddres
 from holdfast_runtime.surfaces.server import Listener, serve
 from tests.conformance.endpoints import TRANSPORTS, Endpoint
 from tests.support.lambda_service import LambdaServiceProcess
+from tests.support.ports import free_port
 from tests.surfaces.http import Http
 from tests.surfaces.test_deployments import VirtualClock
 
@@ -148,10 +148,7 @@ def test_kept_tokens_stay_few() -> None:
 
 @pytest.fixture(scope="module")
 def functions() -> Iterator[LambdaServiceProcess]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with LambdaServiceProcess(port) as service:
+    with LambdaServiceProcess(free_port()) as service:
         yield service
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.support.ports import free_port
+
 PROJECT: Final = Path(__file__).parent / "project"
 START_TIMEOUT_S: Final = 60.0  # two busy cores
 HOLDFAST: Final = [sys.executable, "-m", "holdfast_runtime.app.cli"]
@@ -85,7 +87,7 @@ class Server:
         self.store = folder / "store.sqlite"
         self.ledger = folder / "ledger"
         self.log = folder / "server.log"
-        self.ingress = self.admin = "127.0.0.1:0"
+        self.ingress, self.admin = (f"127.0.0.1:{free_port()}" for _ in range(2))
         self.process: subprocess.Popen[bytes]
 
     def start(self) -> Server:
@@ -207,12 +209,3 @@ def http_endpoint(folder: Path, port: int) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def free_port() -> int:
-    import socket
-
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -3,9 +3,7 @@
 `kill` is SIGKILL; `start` after it opens the same store on the same ports, so clients and deployments go on.
 """
 
-import contextlib
 import os
-import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -15,6 +13,7 @@ from typing import Any, ClassVar, Final
 import httpx
 
 from tests.conformance import toolbox
+from tests.support.ports import free_port
 
 START_TIMEOUT_S: Final = 60.0  # the official server on two busy cores
 STOP_TIMEOUT_S: Final = 60.0
@@ -24,14 +23,6 @@ AWS_DUMMIES: Final = {
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server(ABC):

@@ -24,10 +24,11 @@ from typing import Any, Final
 import pytest
 
 from holdfast_runtime.adapters.dynamodb_client import Patience
+from tests.support.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BINARY: Final = Path(os.environ.get("DYNAMODB_EMULATOR", ROOT / "tools/node_modules/@dynoxide/linux-x64/dynoxide"))
-START_S: Final = 30.0
+START_S: Final = 60.0
 PATIENCE: Final = Patience(try_s=60.0, call_s=60.0)  # of a store in a test on a machine that does other things
 ENVIRONMENT: Final = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -38,13 +39,6 @@ ENVIRONMENT: Final = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
