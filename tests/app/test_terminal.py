@@ -259,6 +259,16 @@ def test_watching_goes_on_when_the_server_is_started_again(tmp_path: Path) -> No
             assert 'output  "gone"' in terminal.screen
 
 
+def test_ctrl_c_stops_waiting_for_a_call_and_nothing_else(desk: Server) -> None:
+    with Terminal("call", "tills/waiting/hold", **desk.urls) as terminal:
+        desk.wait_for(lambda: desk.cli("invocations", "list", "--key", "waiting", "--status", "suspended", "--json").json())
+        terminal.ctrl_c()
+        assert terminal.ended() == 130
+        assert "the invocation goes on" in terminal.screen
+    [row] = desk.cli("invocations", "list", "--key", "waiting", "--json").json()
+    desk.tell(row["id"], "done")
+
+
 # ---- Export, SQL, and what else there is to look at
 
 

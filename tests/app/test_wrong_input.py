@@ -7,6 +7,8 @@ import pytest
 
 from tests.app.toolbox import Done, Server, cli, project
 
+UNKNOWN = "inv_1fLfrb6R3Bf24DtcxPi1xLnIxQ7kzQpLk5"
+
 
 def says(done: Done, code: int, *words: str) -> None:
     assert done.code == code, done
@@ -17,7 +19,21 @@ def says(done: Done, code: int, *words: str) -> None:
         assert word in done.err
 
 
-@pytest.mark.parametrize("command", [["services", "list"], ["invocations", "list"], ["state", "get", "a", "b"], ["deployments", "list"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["services", "list"],
+        ["services", "status"],
+        ["invocations", "list"],
+        ["invocations", "watch"],
+        ["invocations", "cancel", "orders", "--yes"],
+        ["state", "get", "a", "b"],
+        ["state", "edit", "a", "b"],
+        ["deployments", "list"],
+        ["deployments", "register", "http://localhost:9080"],
+        ["sql", "SELECT 1"],
+    ],
+)
 def test_no_server_there(command: list[str]) -> None:
     says(
         cli(*command, "--admin-url", "http://127.0.0.1:1"),
@@ -50,6 +66,26 @@ def test_something_else_answers(shop: Server) -> None:
         (["call", "greeter/greet", "--header", "x"], ["NAME=VALUE", "'x'"]),
         (["invocations", "describe", "order-7"], ["invocation id", "'order-7'"]),
         (["invocations", "kill", "inv_1"], ["invocation id", "'inv_1'"]),
+        (["invocations", "watch", "order-7"], ["invocation id", "'order-7'"]),
+        (["invocations", "export", "inv_1"], ["invocation id", "'inv_1'"]),
+        (["invocations", "list", "--status", "runing"], ["no status 'runing'", "did you mean 'running'?"]),
+        (["invocations", "list", "--status", "x"], ["no status 'x'", "expected one of scheduled, pending"]),
+        (["invocations", "list", "--older-than", "soon"], ["--older-than expects an age such as 30s", "'soon'"]),
+        (["invocations", "list", "--newer-than", "1month"], ["--newer-than expects an age"]),
+        (["invocations", "list", "--deployment", "prod"], ["id of a deployment", "'prod'", "deployments list"]),
+        (["invocations", "cancel", "/x"], ["SERVICE/HANDLER", "'/x'"]),
+        (["invocations", "resume", UNKNOWN, "--deployment", "newest"], ["latest or keep", "'newest'"]),
+        (["invocations", "restart"], ["say what to restart", "--all"]),
+        (["state", "set", "carts", "k", "count", "@nowhere.json"], ["nowhere.json", "No such file"]),
+        (["state", "set", "carts", "k", "count", "two"], ["not JSON", "two", "--raw"]),
+        (["services", "config", "set", "carts", "--abort-timeout", "soon"], ["--abort-timeout expects a duration", "'soon'"]),
+        (["services", "config", "set", "carts"], ["say what to set"]),
+        (["sql", "@nowhere.sql"], ["nowhere.sql", "No such file"]),
+        (["sql", " "], ["expected a statement"]),
+        (["sql", "SELECT 1", "--csv", "--json"], ["one of --csv and --json"]),
+        (["deployments", "register", "http://localhost:9080", "--assume-role-arn", "arn:x"], ["--assume-role-arn is for functions"]),
+        (["deployments", "register", "arn:aws:lambda:x:1:function:f:1", "--use-http1.1"], ["--use-http1.1 is for endpoints"]),
+        (["deployments", "register", "http://localhost:9080", "--metadata", "commit"], ["--metadata expects NAME=VALUE", "'commit'"]),
         (["deployments", "register", "localhost:9080"], ["http:// or https://", "'localhost:9080'"]),
         (["serve", "--ingress", "8080x"], ["--ingress expects HOST:PORT", "'8080x'"]),
         (["dev", "not a module"], ["MODULE", "'not a module'"]),
@@ -57,6 +93,32 @@ def test_something_else_answers(shop: Server) -> None:
 )
 def test_misuse(arguments: list[str], words: list[str]) -> None:
     says(cli(*arguments), 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["invocatoins"], "Did you mean 'invocations'?"),
+        (["invocations", "lits"], "Did you mean 'list'?"),
+        (["services", "config", "sett"], "Did you mean 'set'?"),
+        (["invocations", "list", "--servce", "x"], "--service"),
+    ],
+)
+def test_an_unknown_command_or_option_is_answered_with_the_nearest(arguments: list[str], words: str) -> None:
+    done = cli(*arguments)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_unknown_names_are_answered_with_the_nearest(shop: Server) -> None:
+    says(shop.cli("call", "greter/greet", "1"), 1, "did you mean 'greeter'?")
+    says(shop.cli("call", "greeter/gret", "1"), 1, "did you mean 'greet'?")
+    says(shop.cli("services", "describe", "cart"), 1, "did you mean 'carts'?")
+    says(shop.cli("services", "status", "x"), 1, "no service 'x'", "there are carts, greeter")
+    says(shop.cli("sql", "SELECT stat FROM sys_invocation"), 1, "no column 'stat'", "did you mean 'status'?")
+    says(shop.cli("sql", "SELECT * FROM invocations"), 1, "no table 'invocations'")
+    says(shop.cli("sql", "DELETE FROM state"), 1)
+    says(shop.cli("deployments", "describe", "dp_x"), 1, "no deployment 'dp_x'")
 
 
 def test_unknown_things(shop: Server) -> None:

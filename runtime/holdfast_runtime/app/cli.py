@@ -13,7 +13,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from holdfast_runtime.app.errors import FAILED, CliError
+from holdfast_runtime.app.errors import FAILED, INTERRUPTED, CliError
 from holdfast_runtime.app.options import apply_colour
 
 _RUN, _USE, _LOOK = "Run", "Use", "Look and operate"
@@ -42,6 +42,13 @@ class _Commands(TyperGroup):
         super().__init__(**attributes)
         self.commands: dict[str, Any] = dict.fromkeys(_COMMANDS)  # the names first: suggestions are made of them
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(file=sys.stderr)  # behind the ^C of the terminal
+            raise typer.Exit(INTERRUPTED) from None
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in _COMMANDS and self.commands[cmd_name] is None:
             self.commands[cmd_name] = _made(cmd_name)
@@ -66,7 +73,6 @@ app = typer.Typer(
     name="holdfast",
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

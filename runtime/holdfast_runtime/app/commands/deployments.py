@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holdfast_runtime.app.http import Api
     from holdfast_runtime.app.registering import Change
 
-app = typer.Typer(help="Where handlers run.", no_args_is_help=True)
+app = typer.Typer(help="Where handlers run.", no_args_is_help=True, add_completion=False)
 
 _GITHUB: Final = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA")  # kept with a deployment that is registered there
 

@@ -12,7 +12,7 @@ from holdfast_runtime.app.errors import CliError
 from holdfast_runtime.app.filters import Filters, filtered
 from holdfast_runtime.app.options import ADMIN_URL, AdminUrl, AsJson
 
-app = typer.Typer(help="What runs, what ran, and what to do about it.", no_args_is_help=True)
+app = typer.Typer(help="What runs, what ran, and what to do about it.", no_args_is_help=True, add_completion=False)
 
 
 @app.command("list")

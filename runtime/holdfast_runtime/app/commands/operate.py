@@ -25,7 +25,7 @@ _MAX_NAMED_EACH: Final = 20  # ids whose outcome is told one by one
 _LIVE: Final = STATUSES[:-1]
 _TARGETS: Final = "Ids, inv_…; or SERVICE, SERVICE/HANDLER, SERVICE/KEY, SERVICE/KEY/HANDLER for all of these."
 
-Targets = Annotated[list[str] | None, typer.Argument(metavar="[ID|TARGET]...", help=_TARGETS, show_default=False)]
+Targets = Annotated[list[str] | None, typer.Argument(metavar="ID|TARGET", help=_TARGETS, show_default=False)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be touched; touch nothing.")]
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Touch at most so many, the oldest first.")]

@@ -11,7 +11,7 @@ import typer
 from holdfast_runtime.app.errors import misuse
 from holdfast_runtime.app.options import ADMIN_URL, AdminUrl, AsJson
 
-app = typer.Typer(help="What can be called, how it is set up, and how it does.", no_args_is_help=True)
+app = typer.Typer(help="What can be called, how it is set up, and how it does.", no_args_is_help=True, add_completion=False)
 config = typer.Typer(help="Settings of a service that can be changed while it runs.", no_args_is_help=True)
 app.add_typer(config, name="config")
 

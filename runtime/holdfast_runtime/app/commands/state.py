@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from holdfast_runtime.app.http import Api
     from holdfast_runtime.app.state_text import State
 
-app = typer.Typer(help="What virtual objects and workflows remember.", no_args_is_help=True)
+app = typer.Typer(help="What virtual objects and workflows remember.", no_args_is_help=True, add_completion=False)
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the virtual object or workflow.", show_default=False)]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="Its key.", show_default=False)]
