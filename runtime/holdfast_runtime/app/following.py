@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast_runtime.app import ages, listing, timeline
 from holdfast_runtime.app.describing import Described
+from holdfast_runtime.app.errors import CliError, Unreachable
 from holdfast_runtime.app.filters import STATUSES, Filters
 from holdfast_runtime.app.http import Api
 from holdfast_runtime.app.output import STATUS_STYLES, count, one_line
@@ -78,7 +79,7 @@ class Crowd:
 
         now = ages.now_ms()
         conditions = self._where.conditions(now)
-        numbers = self._numbers(conditions)
+        numbers, countable = self._numbers(conditions)
         columns = width() or listing.WIDE
         each = 1 if columns >= listing.WIDE else 3
         listed = listing.select(self._api, conditions, limit=max(height // each, 1))
@@ -88,20 +89,27 @@ class Crowd:
                 head.append(f"{numbers[status]:,}", f"bold {STATUS_STYLES[status]}")
                 head.append(f" {status}   ", STATUS_STYLES[status])
         if not head.plain:
-            head.append("nothing matches", "dim")
+            head.append("nothing matches" if countable else "too many to be counted", "dim")
         self._before = self._before | numbers
         foot = Text(
             f"{_clock()}  {listing.footer(listed, oldest_first=False).removesuffix('; --limit shows more')}; Ctrl-C stops watching", "dim"
         )
         return Group(head, Text(), listing.shown(listed.rows, now), foot)
 
-    def _numbers(self, conditions: list[str]) -> Counter[str]:
+    def _numbers(self, conditions: list[str]) -> tuple[Counter[str], bool]:
+        """By status, and whether there were few enough to be counted."""
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         statement = f"SELECT status, completion_result, COUNT(1) AS total FROM sys_invocation inv{where} GROUP BY status, completion_result"
         found: Counter[str] = Counter()
-        for row in rows(self._api, statement):
+        try:
+            counted = rows(self._api, statement)
+        except Unreachable:
+            raise
+        except CliError:
+            return found, False
+        for row in counted:
             found["failed" if listing.failed(row) else row["status"]] += row["total"]
-        return found
+        return found, True
 
     def changes(self) -> list[str]:
         """What does not match any more was mostly completed; it is asked for by its id."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast_runtime.app import ages
+from holdfast_runtime.app.errors import CliError, Unreachable
 from holdfast_runtime.app.http import Api
 from holdfast_runtime.app.output import coloured, count, grid, one_line, status_text, width
 from holdfast_runtime.app.query import any_of, rows, with_times
@@ -26,10 +27,10 @@ _CHUNK: Final = 500  # ids in one statement
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """total: how many there are, of which `rows` are shown."""
+    """total: how many there are, of which `rows` are shown; None: more than the server counts in one go."""
 
     rows: list[dict[str, Any]]
-    total: int
+    total: int | None
 
 
 def select(api: Api, conditions: Sequence[str], *, limit: int, oldest_first: bool = False) -> Listed:
@@ -37,8 +38,7 @@ def select(api: Api, conditions: Sequence[str], *, limit: int, oldest_first: boo
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = f"ORDER BY inv.created_at {'ASC' if oldest_first else 'DESC'}, inv.id"
     ids = [row["id"] for row in rows(api, f"SELECT inv.id, inv.created_at FROM sys_invocation inv{where} {order} LIMIT {limit}")]
-    total = len(ids) if len(ids) < limit else total_of(api, conditions)
-    return Listed(named(api, ids), total)
+    return Listed(named(api, ids), len(ids) if len(ids) < limit else _total(api, conditions))
 
 
 def named(api: Api, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -51,9 +51,14 @@ def named(api: Api, ids: Sequence[str]) -> list[dict[str, Any]]:
     return [found[invocation_id] for invocation_id in ids if invocation_id in found]
 
 
-def total_of(api: Api, conditions: Sequence[str]) -> int:
+def _total(api: Api, conditions: Sequence[str]) -> int | None:
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    number: int = rows(api, f"SELECT COUNT(1) AS total FROM sys_invocation inv{where}")[0]["total"]
+    try:
+        number: int = rows(api, f"SELECT COUNT(1) AS total FROM sys_invocation inv{where}")[0]["total"]
+    except Unreachable:
+        raise
+    except CliError:  # too many rows: the list is worth having without their number
+        return None
     return number
 
 
@@ -130,6 +135,7 @@ def detail(row: Mapping[str, Any], now: int) -> str:
 def footer(listed: Listed, *, oldest_first: bool) -> str:
     """How much of all is shown; empty when it is all."""
     number = len(listed.rows)
-    if number >= listed.total:
+    if listed.total is not None and number >= listed.total:
         return count(number, "invocation")
-    return f"showing the {'oldest' if oldest_first else 'newest'} {number:,} of {listed.total:,}; --limit shows more"
+    of = f"{listed.total:,}" if listed.total is not None else "very many"
+    return f"showing the {'oldest' if oldest_first else 'newest'} {number:,} of {of}; --limit shows more"

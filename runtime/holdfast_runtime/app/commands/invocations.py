@@ -34,7 +34,7 @@ def list_invocations(
     """
     from holdfast_runtime.app import ages, listing
     from holdfast_runtime.app.http import admin_api
-    from holdfast_runtime.app.output import console, print_json, quoted, remark, say
+    from holdfast_runtime.app.output import console, print_json, quoted, remark
 
     api, now = admin_api(admin_url), ages.now_ms()
     listed = listing.select(api, where.conditions(now), limit=limit, oldest_first=oldest_first)
@@ -43,8 +43,7 @@ def list_invocations(
     if not listed.rows:
         return _none(where, admin_url)
     console().print(listing.shown(listed.rows, now))
-    text = listing.footer(listed, oldest_first=oldest_first)
-    return remark(f"[dim]{quoted(text)}[/]") if len(listed.rows) < listed.total else say(f"[dim]{quoted(text)}[/]")
+    return remark(f"[dim]{quoted(listing.footer(listed, oldest_first=oldest_first))}[/]")
 
 
 def _none(where: Filters, admin_url: str) -> None:
