@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from holdfast import Context, Service, sync
+from holdfast import Context, ObjectContext, Service, VirtualObject, sync
 from holdfast.testing import OutOfPatience, Stuck, TestRuntime
 from holdfast.testing.sync import TestRuntime as SyncTestRuntime
 from tests.testing.shop import EFFECTS, approvals, nap, naps, request, sync_nap, wait_for_answer, wait_for_word
@@ -143,16 +143,53 @@ async def test_signals_and_rejected_awakeables_reach_the_handler() -> None:
 
 
 async def test_a_handler_that_hangs_is_named_when_patience_ends() -> None:
-    service, release = Service("slow"), asyncio.Event()
+    service, started, release = Service("slow"), asyncio.Event(), asyncio.Event()
 
     @service.handler
     async def hang(ctx: Context) -> None:
+        started.set()
         await release.wait()
 
-    async with TestRuntime(service, patience=timedelta(milliseconds=50)) as runtime:
+    async with TestRuntime(service, patience=timedelta(seconds=3)) as runtime:
+        hanging = await runtime.send(hang)
+        await started.wait()  # handlers run also while the test does something else
         with pytest.raises(OutOfPatience, match="slow/hang"):
-            await runtime.call(hang)
+            await hanging.result()
         release.set()
+        await hanging.result()
+
+
+async def test_the_abort_timeout_counts_real_time_and_the_attempt_is_repeated() -> None:
+    service, attempts = Service("slow"), 0
+
+    @service.handler(abort_timeout=timedelta(milliseconds=200))
+    async def slow_once(ctx: Context) -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await asyncio.Event().wait()
+        return attempts
+
+    async with TestRuntime(service) as runtime:
+        assert await runtime.call(slow_once) >= 2
+
+
+async def test_an_invocation_that_waits_for_its_key_says_so() -> None:
+    things = VirtualObject("things")
+
+    @things.handler
+    async def hold(ctx: ObjectContext) -> str:
+        return await ctx.awakeable(str)
+
+    async with TestRuntime(things) as runtime:
+        first = await runtime.send(hold, key="k")
+        second = await runtime.send(hold, key="k")
+        with pytest.raises(Stuck, match="It waits for its key: another invocation holds it") as stuck:
+            await second.result()
+        assert f"things/k/hold  {first.invocation_id}  suspended: waits for an awakeable or a signal" in str(stuck.value)
+        await runtime.resolve_awakeable(first.awakeable_id(), "a")
+        await runtime.resolve_awakeable(second.awakeable_id(), "b")
+        assert (await first.result(), await second.result()) == ("a", "b")
 
 
 def test_plain_tests_have_the_same_runtime() -> None:
