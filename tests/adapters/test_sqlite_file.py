@@ -260,7 +260,7 @@ async def test_a_file_used_by_another_process_is_refused_by_its_pid(tmp_path: Pa
         assert holder.stdout.readline() == "open\n"
         assert f"in use by the process with pid {holder.pid}; stop it" in await refused(path)
         holder.stdin.close()
-        assert holder.wait(20) == 0
+        assert holder.wait(60) == 0
     await (await open_sqlite_store(path)).close()
 
 
@@ -273,7 +273,7 @@ async def test_a_killed_process_loses_no_acknowledged_write(tmp_path: Path) -> N
             out = [appender.stdout.readline() for _ in range(lines)]
             os.kill(appender.pid, signal.SIGKILL)
             out += appender.stdout.readlines()
-            assert appender.wait(20) == -signal.SIGKILL
+            assert appender.wait(60) == -signal.SIGKILL
         for line in out:
             if line.endswith("\n"):  # the last one may be torn
                 shard, position = map(int, line.split())
@@ -295,7 +295,7 @@ async def test_a_process_killed_by_the_answer_has_the_write_on_disk(tmp_path: Pa
         with start(ENDS_ITSELF, path) as process:
             assert process.stdout is not None
             shard, position = map(int, process.stdout.readline().split())
-            assert process.wait(20) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
         assert position == round_number
         held = await open_sqlite_store(path)
         assert len(await held.store.log.read(shard, 1, 1_000)) >= position

@@ -161,7 +161,7 @@ class RawEndpoint:
         listening = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listening)), daemon=True)
         self._thread.start()
-        listening.wait(10)
+        listening.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
