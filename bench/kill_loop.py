@@ -1,6 +1,6 @@
 """`kill -9` of the coordinator at random moments under load, again and again, and what must hold afterwards.
 
-    .venv/bin/python -m bench.kill_loop [--kills 200] [--seed 1]
+    .venv/bin/python -m bench.kill_loop [--kills 200] [--seed 1] [--dynamodb]
 
 Rules
 - Clients send with an idempotency key and repeat until acknowledged. To a key of an object they send 0, 1, 2 ..,
@@ -9,6 +9,8 @@ Rules
 - Checked: no acknowledged invocation is lost; every key saw 0, 1, 2 .. in this order, each once; a recorded step
   has one value in all attempts; an invocation has one result, to whoever asks and whenever; the result is what
   the handler returned.
+- With --dynamodb the store is a table of the stand-in, kept on disk. The next process must then first see that the last
+  one is dead (2 s here), and counts as answering when it owns every shard.
 - The endpoint is not killed. A send that was not acknowledged before the end is not judged.
 """
 
@@ -24,7 +26,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +42,7 @@ PAUSE_S: Final = 0.02  # between two requests of a client: the load of a service
 SETTLE_LIMIT_S: Final = 180.0
 START_LIMIT_S: Final = 60.0
 REQUEST_LIMIT_S: Final = 5.0
+TABLE, SHARDS = "kill-loop", 2
 
 
 @dataclass
@@ -56,6 +59,21 @@ class Report:
     wrong: list[str] = field(default_factory=list)
 
 
+class OnDynamoDb(HoldfastServer):
+    """On a table at `dynamodb_url`, quicker to see that its predecessor is dead."""
+
+    dynamodb_url = ""
+
+    def command(self) -> list[str]:
+        command = super().command()
+        command[command.index("--store") + 1] = f"dynamodb://{TABLE}"
+        return command
+
+    def variables(self) -> dict[str, str]:
+        own = {"HOLDFAST_HEARTBEAT_INTERVAL": "500ms", "HOLDFAST_PRESUMED_DEAD_AFTER": "2s", "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb_url}
+        return {**super().variables(), **own}
+
+
 class Coordinator:
     """The process that is killed."""
 
@@ -66,17 +84,24 @@ class Coordinator:
     async def start(self) -> None:
         environment = {**os.environ, **AWS_DUMMIES, **self.server.variables()}
         with self.server.log.open("ab") as log:
+            self.log_begins = log.tell()
             self.process = await asyncio.create_subprocess_exec(*self.server.command(), env=environment, stdout=log, stderr=log)
         self.started_at = time.monotonic()
 
     async def until_ready(self) -> None:
-        while not await self._answers():
+        while not (self._owns_all() and await self._answers()):
             assert self.process is not None
             if self.process.returncode is not None or time.monotonic() - self.started_at > START_LIMIT_S:
                 tail = self.server.log.read_text()[-3000:]
                 raise RuntimeError(f"the coordinator did not start again (exit status {self.process.returncode}); its log ends:\n{tail}")
             await asyncio.sleep(0.05)
         self.report.slowest_start_s = max(self.report.slowest_start_s, time.monotonic() - self.started_at)
+
+    def _owns_all(self) -> bool:
+        """Alone on its store a process says that it is ready when it is so."""
+        if not isinstance(self.server, OnDynamoDb):
+            return True
+        return self.server.log.read_bytes()[self.log_begins :].count(b"shard.taken") >= SHARDS
 
     async def _answers(self) -> bool:
         """Whether the ingress calls itself healthy; bare, because it is asked all the time."""
@@ -239,14 +264,14 @@ async def loop(server: HoldfastServer, ledger: Path, kills: int, seed: int, prog
     return report
 
 
-def run(kills: int, seed: int, progress: Callable[[int], None] = lambda number: None) -> Report:
+def run(kills: int, seed: int, progress: Callable[[int], None] = lambda number: None, *, dynamodb: bool = False) -> Report:
     """Endpoint, registration, the loop, the checks."""
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(processes.folder())
         ledger = base / "ledger"
         ledger.touch()
         url, _ = stack.enter_context(processes.http_endpoint("killed", base, variables={"KILL_LOOP_LEDGER": str(ledger)}))
-        server = HoldfastServer(base, processes.NOWHERE)
+        server = stack.enter_context(on_dynamodb(base)) if dynamodb else HoldfastServer(base, processes.NOWHERE)
         server.start()
         try:
             server.register({"uri": url, "use_http_11": True})
@@ -255,10 +280,23 @@ def run(kills: int, seed: int, progress: Callable[[int], None] = lambda number: 
         return asyncio.run(loop(server, ledger, kills, seed, progress))
 
 
+@contextlib.contextmanager
+def on_dynamodb(base: Path) -> Iterator[OnDynamoDb]:
+    from tests.support.dynamodb import aws_at, dynoxide, set_up
+
+    with dynoxide(base / "dynamodb.sqlite") as url:
+        with aws_at(dynamodb=url):
+            set_up(TABLE, SHARDS)
+        server = OnDynamoDb(base, processes.NOWHERE)
+        server.dynamodb_url = url
+        yield server
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills; the rest is up to the machine")
+    parser.add_argument("--dynamodb", action="store_true", help="on a DynamoDB table instead of the embedded store")
     options = parser.parse_args()
     begin = time.monotonic()
 
@@ -266,7 +304,7 @@ def main() -> int:
         if sys.stderr.isatty() or number % 20 == 0:
             print(f"\rkill {number} of {options.kills}", end="" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
 
-    report = run(options.kills, options.seed, progress)
+    report = run(options.kills, options.seed, progress, dynamodb=options.dynamodb)
     appended = sum(report.sent_by_key.values())
     print(
         f"\n{report.kills} kills ({report.kills_while_starting} while starting) in {time.monotonic() - begin:.0f} s; "

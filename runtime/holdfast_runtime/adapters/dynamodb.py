@@ -439,8 +439,11 @@ class BucketThenTable:
     async def get(self, blob_id: str) -> bytes:
         try:
             return await self._bucket.get(blob_id)
-        except KeyError:
-            return await self._table.get(blob_id)
+        except (KeyError, StoreUnavailable) as failed:  # who may not list a bucket is refused what is not there
+            try:
+                return await self._table.get(blob_id)
+            except KeyError:
+                raise failed from None
 
     async def delete(self, blob_ids: Sequence[str]) -> None:
         await self._bucket.delete(blob_ids)
