@@ -24,6 +24,18 @@ def test_the_plugin_loads_nothing_before_a_fixture_asks() -> None:
     assert found == "[]"
 
 
+def test_the_kit_needs_what_its_extra_says_and_no_more() -> None:
+    code = """
+import sys
+before = {name.split('.')[0] for name in sys.modules}
+import holdfast.testing.sync, importlib.metadata
+owners = importlib.metadata.packages_distributions()
+loaded = {name.split('.')[0] for name in sys.modules} - before
+print(sorted({owner for name in loaded for owner in owners.get(name, []) if owner not in ('holdfast', 'setuptools')}))
+"""
+    assert python(code) == "['msgpack', 'protobuf', 'xxhash']"
+
+
 def test_the_kit_without_the_runtime_says_what_to_install() -> None:
     code = """
 import sys
@@ -33,7 +45,7 @@ try:
 except ModuleNotFoundError as error:
     print(error)
 """
-    assert "pip install 'holdfast[runtime]'" in python(code)
+    assert "pip install 'holdfast[testing]'" in python(code)
 
 
 def test_the_typing_sample_is_clean_and_every_ignored_error_is_one() -> None:

@@ -1,6 +1,6 @@
 """Testing handlers: the real coordinator in memory, virtual time, failures on demand.
 
-Rules: this package alone of the SDK imports the runtime, and the SDK never imports it; it needs `holdfast[runtime]` and is no part of what
+Rules: this package alone of the SDK imports the runtime, and the SDK never imports it; it needs `holdfast[testing]` and is no part of what
 is deployed. Names are loaded on first use, because the pytest plugin beside them is loaded in every run of pytest.
 """
 
@@ -55,6 +55,6 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").startswith("holdfast."):
             raise
         raise ModuleNotFoundError(
-            f"holdfast.testing runs the real coordinator and needs what it needs: pip install 'holdfast[runtime]' ({error})",
+            f"holdfast.testing runs the real coordinator and needs what it needs: pip install 'holdfast[testing]' ({error})",
             name=error.name,
         ) from error
