@@ -28,6 +28,7 @@ class SqsInbox:
         self._url = queue_url
         self._closing = AsyncExitStack()
         self._client: Any = None
+        self.arn = ""  # known once it is open
 
     async def open(self) -> None:
         """Raises InboxUnavailable when the queue is not there or not ours to use."""
@@ -39,7 +40,8 @@ class SqsInbox:
         session = aioboto3.Session()
         client = session.client("sqs", region_name=found.group(1) if found else None, config=config)
         self._client = await self._closing.enter_async_context(client)
-        await self._call("get_queue_attributes", AttributeNames=["QueueArn"])
+        answer = await self._call("get_queue_attributes", AttributeNames=["QueueArn"])
+        self.arn = answer["Attributes"]["QueueArn"]
 
     async def close(self) -> None:
         await self._closing.aclose()

@@ -14,7 +14,9 @@ from typing import Any, Final
 from holdfast_runtime.app.config_kinds import (
     EXTERNAL_ID,
     HEADERS,
+    HOST_AND_PORT,
     NAME,
+    ROLE_ARN,
     Address,
     Choice,
     Duration,
@@ -102,6 +104,7 @@ _STORE: Final = "Store"
 _SURFACES: Final = "Surfaces"
 _HANDLERS: Final = "Calls to handlers"
 _SERVICES: Final = "What services get and may ask for"
+_AWS: Final = "On AWS"
 _SQL: Final = "SQL"
 _WORK: Final = "Inside"
 _LOGS: Final = "Logs"
@@ -112,6 +115,7 @@ GROUPS: Final = {
     _SURFACES: "",
     _HANDLERS: "",
     _SERVICES: "Precedence: handler, service, default; then the maximum.",
+    _AWS: "Peers: only where the store is a table. The template sets what is needed.",
     _SQL: "Each statement runs in a process of its own.",
     _WORK: "Set with care: the defaults belong together.",
     _LOGS: "",
@@ -337,6 +341,21 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "admin.deployment-routing-headers",
         absent="none",
     ),
+    # -- On AWS
+    Setting(_AWS, "peers", Address(), ("127.0.0.1", 0), "where other replicas on the same table reach this one"),
+    Setting(
+        _AWS, "peers-advertised-address", HOST_AND_PORT, None, "what the others are told instead of where it listens", absent="derived"
+    ),
+    Setting(_AWS, "inbox-queue-url", Url(), None, "SQS queue that requests and events are taken from", absent="none"),
+    Setting(
+        _AWS,
+        "wakeup-schedule-group",
+        NAME,
+        None,
+        "group of EventBridge Scheduler for far timers, so that they fall due also when nobody runs",
+        absent="none",
+    ),
+    Setting(_AWS, "wakeup-role-arn", ROLE_ARN, None, "role by which Scheduler sends to the inbox queue", absent="none"),
     # -- SQL
     Setting(
         _SQL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from holdfast_runtime.adapters.http_exchange import Limits
+from holdfast_runtime.app.aws_parts import AwsConfig
 from holdfast_runtime.app.config import Configuration
 from holdfast_runtime.app.runtime import RuntimeConfig
 from holdfast_runtime.coordinator.settings import Settings
@@ -36,6 +37,13 @@ def runtime_config(found: Configuration, sockets: tuple[socket.socket, socket.so
             compress_from_bytes=found["request-compression-threshold"],
         ),
         external_id=found["aws-assume-role-external-id"],
+        aws=AwsConfig(
+            peers=Listener(*found["peers"]),
+            peers_advertised=found["peers-advertised-address"],
+            inbox_queue_url=found["inbox-queue-url"],
+            wakeup_schedule_group=found["wakeup-schedule-group"],
+            wakeup_role_arn=found["wakeup-role-arn"],
+        ),
     )
 
 

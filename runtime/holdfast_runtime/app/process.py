@@ -60,14 +60,27 @@ async def _run(config: RuntimeConfig, announce: Announce, handlers: Mapping[str,
 
 
 async def _start(runtime: Runtime, handlers: Mapping[str, Handle] | None) -> None:
+    from holdfast_runtime.app.aws_parts import PartMissing
     from holdfast_runtime.app.runtime import IdentityKeyUnusable
     from holdfast_runtime.coordinator.front import RegistrationError
+    from holdfast_runtime.ports.inbox import InboxUnavailable
     from holdfast_runtime.ports.store import StoreBroken, StoreUnavailable
+    from holdfast_runtime.ports.wakeups import WakeupsUnavailable
     from holdfast_runtime.surfaces.server import AddressUnavailable
 
+    expected = (
+        AddressUnavailable,
+        IdentityKeyUnusable,
+        InboxUnavailable,
+        PartMissing,
+        RegistrationError,
+        StoreBroken,
+        StoreUnavailable,
+        WakeupsUnavailable,
+    )
     try:
         await runtime.start(handlers)
-    except (AddressUnavailable, IdentityKeyUnusable, StoreBroken, StoreUnavailable, RegistrationError) as error:
+    except expected as error:
         raise CliError(str(error)) from error
     except TimeoutError as error:  # an OSError, too, so it comes first
         raise CliError("the store did not let this process take a shard within a minute; see the log, then start again") from error

@@ -23,13 +23,16 @@ from holdfast_runtime.adapters.in_process import Handle
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.sqlite import open_sqlite_store
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
+from holdfast_runtime.app.aws_parts import AwsConfig, open_inbox, open_peers, open_wakeups
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.registry_document import default_settings
+from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
+from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.ingress import Ingress, IngressSettings
 from holdfast_runtime.surfaces.introspection.engine import Engine, QueryLimits
 from holdfast_runtime.surfaces.introspection.routes import query_routes
@@ -65,6 +68,7 @@ class RuntimeConfig:
     query_limits: QueryLimits = field(default_factory=QueryLimits)
     call_limits: Limits = DEFAULT_LIMITS
     external_id: str | None = None
+    aws: AwsConfig = field(default_factory=AwsConfig)
 
 
 class IdentityKeyUnusable(Exception):
@@ -89,7 +93,8 @@ class Runtime:
     async def start(self, handlers: Mapping[str, Handle] | None = None) -> None:
         """handlers: in-process endpoints by name.
 
-        Raises AddressUnavailable, IdentityKeyUnusable, StoreBroken, StoreUnavailable, RegistrationError, TimeoutError.
+        Raises AddressUnavailable, IdentityKeyUnusable, StoreBroken, StoreUnavailable, RegistrationError, PartMissing, InboxUnavailable,
+        WakeupsUnavailable, TimeoutError.
         """
         try:
             await self._start(handlers or {})
@@ -116,13 +121,21 @@ class Runtime:
         for name, handle in handlers.items():
             self.endpoints.in_process.register(name, handle)
         await self.deployments.load()
+        queue = await open_inbox(config.aws, self._started)
+        wakeups = await open_wakeups(config.aws, queue, self.clock, self._started)
+        peers, address = None, ""
+        if self._is_shared:
+            peers, address = await open_peers(config.aws, store, entropy, self._serve_peer, self._started)
         self.node = Node(
             store=store,
             endpoint=self.endpoints,
             clock=self.clock,
             entropy=entropy,
             registry=lambda: self.deployments.view,
-            settings=self._settings(),
+            settings=replace(settings, exclusive_store=False) if self._is_shared else settings,
+            peers=peers,
+            address=address,
+            wakeups=wakeups,
         )
         self.coordinator = Coordinator(self.node, self.deployments)
         for name in handlers:
@@ -136,6 +149,10 @@ class Runtime:
         self._ingress = await serve_on(Ingress(self.coordinator, config.ingress_settings), ingress, grace_s=config.grace_s)
         about = AdminSettings(config.advertised_ingress or self._ingress.url, config.cluster_name)
         self._admin = await serve_on(admin_app(self.coordinator, about, [query_routes(engine)]), admin, grace_s=config.grace_s)
+        if queue is not None:
+            drain = InboxDrain(self.coordinator, queue, self.clock)
+            drain.start()
+            self._started.push_async_callback(drain.close)
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
         _calm_garbage_collector()
@@ -179,10 +196,10 @@ class Runtime:
         running = [getattr(self, name) for name in ("_ingress", "_admin") if hasattr(self, name)]
         await asyncio.gather(*(server.close() for server in running))
 
-    def _settings(self) -> Settings:
+    @property
+    def _is_shared(self) -> bool:
         """Any number of processes may share a table."""
-        shared = isinstance(self._config.store, DynamoDbTable)
-        return replace(self._config.settings, exclusive_store=False) if shared else self._config.settings
+        return isinstance(self._config.store, DynamoDbTable)
 
     async def _open_store(self) -> Store:
         if self._config.store is None:
@@ -196,6 +213,9 @@ class Runtime:
         opened = await open_sqlite_store(self._config.store, shards=self._config.shards, clock=self.clock)
         self._started.push_async_callback(opened.close)
         return opened.store
+
+    async def _serve_peer(self, request: Request) -> Reply:
+        return await self.node.serve_peer(request)  # nobody knows our address before the node has joined
 
     async def _refresh(self) -> None:
         """Adopt deployments that another process has registered."""
