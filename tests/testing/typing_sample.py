@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any, assert_type
 
-from holdfast.testing import Invocation, Mock, State, TestRuntime, sync
+from holdfast.testing import Crash, Invocation, Mock, State, TestRuntime, sync
 from tests.testing.shop import Item, Trip, add, bill, book, carts, checkout, nap
 
 
@@ -27,6 +27,13 @@ async def asynchronous(runtime: TestRuntime) -> None:
     assert_type(mock, Mock[int, str])
     mock.assert_called_once_with("five")  # type: ignore[arg-type]
     runtime.advance(3)  # type: ignore[arg-type, unused-coroutine]
+
+
+def options() -> None:
+    TestRuntime(carts, crash_at=3, always_replay=True)
+    sync.TestRuntime(carts, crash_at=[Crash(3, of="coordinator")], always_replay=True)
+    sync.TestRuntime(carts, always_repeat=True)  # type: ignore[call-arg]
+    Crash(3, of="server")  # type: ignore[arg-type]
 
 
 def plain(runtime: sync.TestRuntime) -> None:

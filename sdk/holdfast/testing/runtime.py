@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypedDict, TypeVar, overload
 
 from holdfast import _calls
 from holdfast._pending import ANY_SERDE, write_any
@@ -33,6 +33,19 @@ In = TypeVar("In")
 T = TypeVar("T")
 
 PATIENCE = timedelta(seconds=60)
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of a runtime; what they mean stands with `TestRuntime`."""
+
+    always_replay: bool
+    crash_at: int | Crash | Iterable[Crash] | None
+    disable_retries: bool
+    start_at: datetime | None
+    seed: int
+    shards: int
+    patience: timedelta
+    logger: Log | None
 
 
 class State(dict[str, Any]):

@@ -11,14 +11,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from holdfast.service import Handler, ServiceBase, Workflow
 from holdfast.testing import runtime
 from holdfast.testing.journal import Journal
 from holdfast.testing.mocks import Mock
 from holdfast.testing.replay import Replayed
-from holdfast.testing.runtime import State
+from holdfast.testing.runtime import Options, State
 
 In = TypeVar("In")
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class TestRuntime:
 
     __test__ = False
 
-    def __init__(self, *services: ServiceBase, **options: Any) -> None:
+    def __init__(self, *services: ServiceBase, **options: Unpack[Options]) -> None:
         self._runtime = runtime.TestRuntime(*services, **options)
         self._loop: asyncio.AbstractEventLoop | None = None
 
