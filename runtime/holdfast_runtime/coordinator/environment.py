@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine.events import Message
@@ -43,22 +43,29 @@ class Slots:
 
 
 class Turns:
-    """Lets scans do a piece of work, about a millisecond, one piece per turn of the loop, however many scans there are: what waits for
-    the loop meanwhile waits for one of them."""
+    """Lets scans do a piece of work, about a millisecond, one piece in so many turns of the loop, however many scans there are.
+
+    A call needs some ten turns from its arrival to its answer, so it waits for two or three pieces. Turns in which nothing is to be done
+    cost 20 us, so a scan that is alone loses little.
+    """
+
+    BETWEEN: Final = 4
 
     def __init__(self) -> None:
-        self._taken = False
+        self._left = 0  # turns until the next piece
 
     async def take(self) -> None:
         while True:
             await asyncio.sleep(0)
-            if not self._taken:
+            if self._left == 0:
                 break
-        self._taken = True
-        asyncio.get_running_loop().call_soon(self._free)
+        self._left = self.BETWEEN
+        asyncio.get_running_loop().call_soon(self._pass)
 
-    def _free(self) -> None:
-        self._taken = False
+    def _pass(self) -> None:
+        self._left -= 1
+        if self._left:
+            asyncio.get_running_loop().call_soon(self._pass)
 
 
 @dataclass(slots=True)

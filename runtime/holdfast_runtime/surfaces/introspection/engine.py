@@ -168,6 +168,7 @@ class _Process:
             rows, more = found.rows, found.more
         for start in range(0, len(rows), frames.CHUNK_ROWS):
             await self._send({"rows": rows[start : start + frames.CHUNK_ROWS]})
+            await asyncio.sleep(0)  # to encode them is a millisecond of work
         await self._send({"more": more})
 
     async def _send(self, message: Message) -> None:
