@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from holdfast_runtime.coordinator.front import Done, Failed, NewInvocation, NotFound, Restarted, Scan, Success, Target
+from holdfast_runtime.coordinator.front import (
+    CoordinatorUnavailable,
+    Done,
+    Failed,
+    NewInvocation,
+    NotFound,
+    Restarted,
+    Scan,
+    Success,
+    Target,
+)
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine.registry import OnMaxAttempts, RetryPolicy
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointResponse
@@ -312,6 +322,20 @@ async def test_a_pause_is_for_what_has_not_ended() -> None:
     assert await world.front.cancel(invocation) is Done.ACCEPTED
     assert isinstance(await world.result(invocation), Success)
     assert await world.front.pause(invocation) is Done.NOT_RUNNING
+
+
+@in_virtual_time
+async def test_who_is_not_answered_is_told_whether_to_ask_again() -> None:
+    world = await World.start(serves(), lambda _: done())
+    invocation = await world.send()
+    await world.result(invocation)
+    await world.node.stop()
+    told = []
+    for operate in (world.front.kill, world.front.pause, world.front.cancel, world.front.restart_as_new):
+        with pytest.raises(CoordinatorUnavailable) as unavailable:
+            await operate(invocation)
+        told.append(unavailable.value.retry_safe)
+    assert told == [True, True, False, False]
 
 
 def test_settings_are_what_the_specification_names() -> None:

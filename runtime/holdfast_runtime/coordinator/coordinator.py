@@ -205,7 +205,8 @@ class Coordinator:
         node, now = self._node, self._node.clock.now_ms()
         new = ids.random_invocation_id(invocation_id.partition_key, now, node.entropy.bytes(10))
         event = Restart(str(invocation_id), str(new), node.entropy.bytes(8), now, upto, deployment)
-        found = requests.parse_operated(await self._ask(invocation_id, requests.restart(event)))
+        # Asked for once more it gets another id, and runs twice.
+        found = requests.parse_operated(await self._ask(invocation_id, requests.restart(event), retry_safe=False))
         if found is Operated.STALE:
             text = f"whether {invocation_id} was restarted cannot be told any more; the request took too long to reach its owner"
             raise CoordinatorUnavailable(text, retry_safe=False)
@@ -213,7 +214,9 @@ class Coordinator:
 
     async def _operate(self, verb: Verb, invocation_id: InvocationId, deployment: str | None = None) -> Done:
         request = requests.operate(verb, str(invocation_id), self._node.entropy.bytes(8), deployment)
-        return _DONE[requests.parse_operated(await self._ask(invocation_id, request))]
+        # A second cancel would stop a handler that cleans up after the first; all else may be asked for once more.
+        reply = await self._ask(invocation_id, request, retry_safe=verb is not Verb.CANCEL)
+        return _DONE[requests.parse_operated(reply)]
 
     async def list_invocations(self, where: InvocationFilter) -> Sequence[Mapping[str, Any]]:
         wanted = {"service": where.service, "handler": where.handler, "key": where.key, "status": where.status, "limit": where.limit}
