@@ -132,7 +132,7 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         )
     ],
     "a suspension does not look at what came meanwhile": [Edit(engine_attempts, "_suspend", "if found is not None:", "if False:")],
-    "an awakeable is completed by everybody who tries": [Edit(notify, "signal", "if name in document[model.SIGNALLED]:", "if False:")],
+    "an awakeable is completed by everybody who tries": [Edit(notify, "signal", "and name in document[model.SIGNALLED]:", "and False:")],
     "the key is released when its holder suspends": [
         Edit(
             lifecycle,

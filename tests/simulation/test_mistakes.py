@@ -23,7 +23,9 @@ FIRST_SEED: Final = {
     "the queue of a key is served from its end": 11,
     "results that are not kept are not remembered": 125,
     "an arrival is still called fresh when it is sent again": 10,
-    "the children of an id's new life are those of the old one": 108,
+    "the children of an id's new life are those of the old one": 141,
+    "an output without its end counts for nothing": 60,
+    "an end does not overtake the attempt in flight": 444,
     "a take-over that a checkpoint has passed goes on": 140,
 }
 SEEDS: Final = 30
