@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 import boto3
 import pytest
 from tests.support.dynamodb import PATIENCE, aws_at, new_table_name, set_up
 
+from holdfast_runtime.adapters.aws_access import AwsAccess
 from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.sqlite import open_sqlite_store
+from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.ports.store import (
     MAX_ITEM_BYTES,
     Blobs,
@@ -49,11 +52,17 @@ async def in_sqlite(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         await held.close()
 
 
+@cache
+def access_to(url: str) -> AwsAccess:
+    """One for all tests: a session of the AWS library takes longer than most of them."""
+    return AwsAccess(SystemClock())
+
+
 @asynccontextmanager
-async def in_dynamodb(bucket: str | None = None) -> AsyncIterator[Store]:
+async def in_dynamodb(url: str, bucket: str | None = None) -> AsyncIterator[Store]:
     table = new_table_name()
     set_up(table, SHARDS, bucket)
-    held = await open_dynamodb_store(DynamoDbTable(table), patience=PATIENCE)
+    held = await open_dynamodb_store(DynamoDbTable(table), patience=PATIENCE, access=access_to(url))
     try:
         yield held.store
     finally:
@@ -64,7 +73,7 @@ async def in_dynamodb(bucket: str | None = None) -> AsyncIterator[Store]:
 async def in_dynoxide(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     url = request.getfixturevalue("dynamodb_url")
     with aws_at(dynamodb=url):
-        async with in_dynamodb() as opened:
+        async with in_dynamodb(url) as opened:
             yield opened
 
 
@@ -72,7 +81,7 @@ async def in_dynoxide(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
 async def in_moto(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     url = request.getfixturevalue("moto_url")
     with aws_at(dynamodb=url):
-        async with in_dynamodb() as opened:
+        async with in_dynamodb(url) as opened:
             yield opened
 
 
@@ -81,7 +90,7 @@ async def in_dynoxide_and_bucket(request: pytest.FixtureRequest) -> AsyncIterato
     url = request.getfixturevalue("dynamodb_url")
     with aws_at(dynamodb=url, s3=request.getfixturevalue("moto_url")):
         boto3.client("s3").create_bucket(Bucket=BUCKET)
-        async with in_dynamodb(BUCKET) as opened:
+        async with in_dynamodb(url, BUCKET) as opened:
             yield opened
 
 

@@ -60,13 +60,14 @@ async def open_dynamodb_store(
     entropy: Entropy | None = None,
     meter: Meter | None = None,
     patience: Patience | None = None,
+    access: AwsAccess | None = None,
 ) -> DynamoDbStore:
-    """Open a table that `holdfast store init` has set up. Close it on the same event loop.
+    """Open a table that `holdfast store init` has set up. Close it on the same event loop. access: shared with others, if given.
 
     Raises StoreBroken: no such table, not set up, of another version, no permission, no credentials; StoreUnavailable.
     """
     clock = clock or SystemClock()
-    access = AwsAccess(clock)
+    access = access or AwsAccess(clock)
     region = table.region or await access.region()
     if not region:
         raise StoreBroken(f"no AWS region is known for table {table.name}; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
