@@ -87,9 +87,9 @@ def test_filters(desk: Server, tree: str, stumbling: str) -> None:
         return {row["id"] for row in desk.cli("invocations", "list", "--json", *options).json()}
 
     deployment = desk.row(tree)["pinned_deployment_id"]
-    assert found("--service", "errands") == {tree, stumbling}
+    assert found("--service", "errands", "--handler", "tree,stumble") == {tree, stumbling}
     assert found("--service", "errands,greeter", "--handler", "stumble") == {stumbling}
-    assert found("--service", "errands", "--status", "suspended,paused") == {tree}
+    assert found("--handler", "tree", "--handler", "stumble", "--status", "suspended,paused") == {tree}
     assert {tree, stumbling} <= found("--deployment", deployment)
     assert tree in found("--newer-than", "1h")
     assert found("--older-than", "1h") == set()

@@ -68,6 +68,9 @@ def test_a_dry_run_shows_and_does_nothing(desk: Server, few: list[str]) -> None:
     assert done.out.startswith("This would pause 3 invocations:")
     found = desk.cli("invocations", "pause", "errands", "--dry-run", "--json").json()
     assert [row["id"] for row in found["selected"]] == few
+    assert not found["more"]
+    part = desk.cli("invocations", "pause", "errands", "--dry-run", "--json", "--limit", "2").json()
+    assert ([row["id"] for row in part["selected"]], part["more"]) == (few[:2], True)
     assert statuses(desk, few) == {"suspended"}
 
 

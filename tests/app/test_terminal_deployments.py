@@ -124,6 +124,22 @@ def test_updating_and_removing(server: Server, tmp_path: Path) -> None:
         assert server.cli("deployments", "list", "--json").json() == []
 
 
+def test_what_waits_is_moved_to_another_deployment(server: Server, tmp_path: Path) -> None:
+    with http_endpoint(tmp_path, free_port()) as first, http_endpoint(tmp_path, free_port()) as second:
+        old = server.cli("deployments", "register", first, "--use-http1.1", "--json").json()["id"]
+        waiting = server.started("greeter/nap", 3_600_000)
+        new = server.cli("deployments", "register", second, "--use-http1.1", "--json").json()["id"]
+        statuses = {item["id"]: item["status"] for item in server.cli("deployments", "list", "--extra", "--json").json()}
+        assert statuses == {old: "draining", new: "active"}
+        assert {row["id"] for row in server.cli("invocations", "list", "--deployment", old, "--json").json()} == {waiting}
+        assert server.cli("invocations", "pause", "--pinned-to", old, "--yes").code == 0
+        done = server.cli("invocations", "resume", "greeter/nap", "--deployment", "latest", "--pinned-to", old, "--yes")
+        assert (done.code, done.err) == (0, "")
+        assert server.row(waiting)["pinned_deployment_id"] == new
+        statuses = {item["id"]: item["status"] for item in server.cli("deployments", "list", "--extra", "--json").json()}
+        assert statuses == {old: "drained", new: "active"}
+
+
 def test_settings_of_a_service(server: Server, tmp_path: Path) -> None:
     with http_endpoint(tmp_path, free_port()) as uri:
         server.cli("deployments", "register", uri, "--use-http1.1")

@@ -137,7 +137,8 @@ def _print_accepted(answer: Answer, *, as_json: bool) -> None:
         return print(found["invocationId"])
     word = "Accepted" if found["status"] == "Accepted" else "Accepted before"
     when = f", starts at {found['executionTime']}" if found.get("executionTime") else ""
-    return say(f"[green]{word}[/] as [bold]{found['invocationId']}[/]{when}")
+    say(f"[green]{word}[/] as [bold]{found['invocationId']}[/]{when}")
+    return say(f"[dim]holdfast invocations watch {found['invocationId']}[/]")
 
 
 def _print_result(answer: Answer, *, as_json: bool) -> None:
