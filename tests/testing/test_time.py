@@ -6,9 +6,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import uvloop
 
 from holdfast import Context, ObjectContext, Service, VirtualObject, sync
-from holdfast.testing import OutOfPatience, Stuck, TestRuntime
+from holdfast.testing import NotKept, OutOfPatience, Stuck, TestRuntime
 from holdfast.testing.sync import TestRuntime as SyncTestRuntime
 from tests.testing.shop import EFFECTS, approvals, nap, naps, request, sync_nap, wait_for_answer, wait_for_word
 
@@ -33,6 +34,34 @@ async def _cpu_of_a_nap(runtime: TestRuntime) -> float:
     began = time.process_time()
     await runtime.call(nap, 30)
     return time.process_time() - began
+
+
+async def test_what_the_test_started_is_told_of_also_after_its_retention() -> None:
+    async with TestRuntime(naps) as runtime:
+        napped = await runtime.send(nap, 1)
+        await runtime.advance(timedelta(days=90))
+        assert await napped.status() == "completed"
+        assert (await napped.journal()).names == ["sleep", "run now", "output"]
+        with pytest.raises(NotKept, match="is its retention over"):
+            await runtime.invocation(f"{napped.invocation_id[:-4]}0000").result()
+
+
+async def test_many_timers_are_reached_one_by_one() -> None:
+    async with TestRuntime(naps, start_at=START) as runtime:
+        for hour in range(300):
+            await runtime.send(nap, 1, delay=timedelta(hours=hour))
+        await runtime.advance(timedelta(hours=299))
+        assert len(await runtime.invocations(naps, status="suspended")) == 24
+        assert len(await runtime.invocations(naps, status="scheduled")) == 0
+
+
+def test_other_event_loops_will_do() -> None:
+    async def test() -> str:
+        async with TestRuntime(naps, start_at=START) as runtime:
+            return await runtime.call(sync_nap, 30)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(test()) == "2030-01-31T00:00:00+00:00"
 
 
 async def test_time_stands_still_while_nobody_waits() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("holdfast.timers")
 
 _RETRY: Final = -1  # in place of an hour: the entry is an invocation to retry
-_MARGIN_S: Final = 60.0
+_MARGIN_S: Final = 60.0  # how long before the end of the horizon to look further ahead: this, or a tenth of a longer horizon
 _TOGETHER: Final = 64
 _BROKEN_MS: Final = 60_000
 
@@ -80,7 +80,7 @@ class Timers:
         horizon_s = shard.environment.settings.timer_horizon_s
         while True:
             now = clock.now_ms()
-            if now + (horizon_s - _MARGIN_S) * 1000 > self._horizon_ms:
+            if now + (horizon_s - max(_MARGIN_S, horizon_s / 10)) * 1000 > self._horizon_ms:
                 await self._load(now + int(horizon_s * 1000))
             while self._heap and self._heap[0][0] <= clock.now_ms():
                 await self._fire()

@@ -137,6 +137,7 @@ class Engine:
         self._context: Context | None = None
         self._scheduled = False
         self._rested = 0
+        self._ended_attempts = 0
         self._dies_after_put: EndpointResponse | None = None
         self._put = self.store.log.put
         self.store.log.put = self._put_and_die  # type: ignore[method-assign]
@@ -172,17 +173,21 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._rested = 0
         self._kick()
-        alarm = loop.call_later(self._patience_s, self._give_up, answer)
+        alarm = loop.call_later(self._patience_s, self._give_up, answer, self._ended_attempts)
         try:
             return await answer
         finally:
             alarm.cancel()
 
-    def _give_up(self, answer: asyncio.Future[Any]) -> None:
+    def _give_up(self, answer: asyncio.Future[Any], seen: int) -> None:
+        """`seen`: attempts that had ended when the alarm was set."""
         if answer.done():
             return
+        if self._ended_attempts > seen and self._real is not None:
+            self._real.call_later(self._patience_s, self._give_up, answer, self._ended_attempts)
+            return
         busy = ", ".join(sorted(self._running.values())) or "none"
-        text = f"nothing came of it in {self._patience_s:g} s of real time; handlers that are running: {busy}."
+        text = f"nothing has ended in {self._patience_s:g} s of real time; handlers that are running: {busy}."
         hint = "Time stands still while a handler runs: does one wait for something outside, or for the test?"
         answer.set_exception(OutOfPatience(f"{text} {hint}"))
 
@@ -351,6 +356,7 @@ class Engine:
             _ = task.cancelled() or task.exception()
             return
         self._rested = 0
+        self._ended_attempts += 1
         self._kick()
         self.after_attempt()
         if process is not self._process:

@@ -75,7 +75,9 @@ class Memory:
         self._engine.after_attempt = self._after_attempt
         self._failures: dict[str, BaseException] = {}  # the last error of each invocation
         self._news: list[tuple[str, str, BaseException]] = []
-        self._kept: dict[str, Outcome] = {}  # results of what this test started, also past their retention
+        # Of what this test started, also past its retention: results, and what `describe` said at the end.
+        self._kept: dict[str, Outcome] = {}
+        self._kept_rows: dict[str, Mapping[str, Any]] = {}
 
     # ---- Invocations
 
@@ -130,8 +132,11 @@ class Memory:
 
     async def _keep(self, process: Process, invocation_id: InvocationId) -> None:
         outcome = await process.coordinator.attach(invocation_id)
-        if not isinstance(outcome, NotFound):
-            self._kept[str(invocation_id)] = outcome
+        if isinstance(outcome, NotFound):
+            return
+        self._kept[str(invocation_id)] = outcome
+        if (row := await process.coordinator.describe(invocation_id)) is not None:
+            self._kept_rows[str(invocation_id)] = row
 
     async def result(self, invocation_id: str) -> bytes:
         parsed = _parsed(invocation_id)
@@ -161,7 +166,8 @@ class Memory:
     async def describe(self, invocation_id: str) -> Mapping[str, Any] | None:
         parsed = _parsed(invocation_id)
         await self.settle()
-        return await self._ask(lambda process, _: process.coordinator.describe(parsed))
+        row = await self._ask(lambda process, _: process.coordinator.describe(parsed))
+        return row if row is not None else self._kept_rows.get(invocation_id)
 
     async def list(self, service: str | None, status: str | None) -> Sequence[Mapping[str, Any]]:
         await self.settle()

@@ -147,7 +147,7 @@ class TestRuntime:
     always_replay: what a handler records is replayed at once at every await and at its end, so that non-determinism shows.
     crash_at: journal entry after which an attempt is lost, or `Crash` objects. disable_retries: the first error that would be retried fails
     the test. start_at: the virtual time at the start, default now. seed: of ids and jitter. shards: of the coordinator's store.
-    patience: real time after which a wait is given up.
+    patience: real time without any handler ending after which a wait is given up.
     """
 
     __test__ = False
