@@ -20,4 +20,9 @@ measure in-process $python -m bench.bench_calls in-process
 bench/setup_dbos.sh
 measure dbos $python -m bench.bench_dbos
 measure suspended $python -m bench.bench_suspended
+measure query $python -m bench.bench_query
 measure kill-loop $python -m bench.kill_loop
+measure kill-loop-dynamodb $python -m bench.kill_loop --kills 20 --dynamodb
+for what in client calls curve; do
+    measure "dynamodb-$what" $python -m bench.bench_dynamodb "$what"
+done
