@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from holdfast_runtime.app import config_docs
 from holdfast_runtime.app.config import Configuration, from_texts, resolve
 from holdfast_runtime.app.config_kinds import (
     HEADERS,
+    HOST_AND_PORT,
     NAME,
+    ROLE_ARN,
     Address,
     Choice,
     Duration,
@@ -259,6 +262,8 @@ def values(kind: Kind) -> st.SearchStrategy[Any]:
             return st.sampled_from(["http://a", "https://b.c:1/d", "http://[::1]:2"])
         case Text() if kind is HEADERS:
             return st.lists(st.sampled_from(["x-a", "X-B", "c"]), min_size=1).map(",".join)
+        case Text() if kind in (HOST_AND_PORT, ROLE_ARN):
+            return st.from_regex(re.compile(kind.pattern, re.ASCII), fullmatch=True)
         case Text():
             return st.text(string.ascii_letters + string.digits + "._-" if kind is NAME else "+=,.@:/-ab", min_size=2, max_size=100)
     raise AssertionError(kind)
