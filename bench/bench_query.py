@@ -184,7 +184,8 @@ async def listing(session: aiohttp.ClientSession, where: str, *, oldest_first: b
     order = f"ORDER BY inv.created_at {'ASC' if oldest_first else 'DESC'}, inv.id"
     condition = f"WHERE {where}" if where else ""
     of_ids = f"SELECT id FROM sys_invocation inv {condition} {order} LIMIT 50"
-    _, found = await asyncio.gather(query(session, f"{COUNT} {condition.replace('inv.', '')}"), query(session, of_ids))
+    asked = [query(session, statement) for statement in (f"{COUNT} {condition.replace('inv.', '')}", of_ids)]
+    _, found = await asyncio.gather(*asked)
     if not found:
         return []
     named = "inv.id in (" + ",".join(f"'{row['id']}'" for row in found) + ")"
