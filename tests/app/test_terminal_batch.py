@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,6 +209,30 @@ def test_ctrl_c_in_the_middle_says_how_far_it_came(desk: Server, many: list[str]
     assert sum(desk.row(invocation_id)["status"] == "completed" for invocation_id in many) == 20
     assert desk.cli("invocations", "kill", "errands/park", "--yes").out.count("Killed inv_") == 20
     assert statuses(desk, many) == {"completed"}
+
+
+def test_a_restart_that_is_stopped_starts_nothing_twice_when_it_goes_on(desk: Server, many: list[str]) -> None:
+    for invocation_id in many:
+        desk.tell(invocation_id, "go")
+    desk.wait_for(lambda: statuses(desk, many) == {"completed"})
+    command = ("invocations", "restart", "errands/park", "--newer-than", "1h", "--limit", "40", "--yes")
+    known = {row["id"] for row in desk.cli("invocations", "list", "--handler", "park", "--all", "--json", "--limit", "1000").json()}
+    with Gate(desk.admin, free=12) as gate, Terminal(*command, columns=200, HOLDFAST_ADMIN_URL=gate.url) as terminal:
+        terminal.until("12 of 40")
+        for _ in range(8):
+            assert gate.waiting.acquire(timeout=PATIENCE_S)
+        terminal.ctrl_c()
+        terminal.until("Stopping")
+        gate.opened.set()
+        assert terminal.ended() == 130
+        file = Path(terminal.screen.split("restart < ")[1].split("`")[0])
+    left = file.read_text().split()
+    file.unlink()
+    assert len(left) == 20
+    assert desk.cli("invocations", "restart", *left).out.count(" as inv_") == 20
+    listed = desk.cli("invocations", "list", "--handler", "park", "--all", "--json", "--limit", "1000").json()
+    assert len({row["id"] for row in listed} - known) == 40
+    assert cli("invocations", "kill", "errands/park", "--yes", **desk.urls).code == 0
 
 
 def test_a_server_that_goes_away_in_the_middle(desk: Server, many: list[str]) -> None:

@@ -30,12 +30,14 @@ _COLUMNS: Final = "inv.id, inv.target, inv.target_service_name, inv.target_handl
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """path: of the route. does and did: `cancel`, `Cancelled`. statuses: what it is meant for when no option says otherwise."""
+    """path: of the route. does and did: `cancel`, `Cancelled`. statuses: what it is meant for when no option says otherwise.
+    repeats: what it has done matches still, so that the same command would do it again instead of going on."""
 
     path: str
     does: str
     did: str
     statuses: Sequence[str]
+    repeats: bool = False
     query: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -215,9 +215,9 @@ def _operations() -> dict[str, Operation]:
         "kill": Operation("kill", "kill", "Killed", _LIVE),
         "pause": Operation("pause", "pause", "Paused", ("ready", "running", "backing-off", "suspended")),
         "resume": Operation("resume", "resume", "Resumed", ("paused", "backing-off")),
-        "restart": Operation("restart-as-new", "restart", "Restarted", done),
+        "restart": Operation("restart-as-new", "restart", "Restarted", done, repeats=True),
         "purge": Operation("purge", "purge", "Purged", done),
-        "purge-journal": Operation("purge-journal", "purge the journals of", "Purged the journal of", done),
+        "purge-journal": Operation("purge-journal", "purge the journals of", "Purged the journal of", done, repeats=True),
     }
 
 
@@ -316,7 +316,8 @@ def _confirmed(operation: Operation, selected: Selected) -> bool:
     out = console(stderr=True)
     out.print(*batch.preview(selected, ages.now_ms()), sep="\n")
     if selected.more:
-        out.print(f"\nMore than {len(selected.rows):,} match; these are the oldest. The same command again takes the next.")
+        further = "--newer-than chooses others" if operation.repeats else "the same command again takes the next"
+        out.print(f"\nMore than {len(selected.rows):,} match; these are the oldest, {further}.")
     out.print()
     return ask(f"{operation.does.capitalize()} {number}?")
 
@@ -369,4 +370,15 @@ def _tell(operation: Operation, outcome: Outcome, total: int) -> None:
         error_line(f"{count(len(ids), 'invocation')} refused: {why} ({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''})")
     if outcome.not_tried:
         reason = "Ctrl-C" if outcome.interrupted else "the server cannot be reached"
-        remark(f"{quoted(count(len(outcome.not_tried), 'invocation'))} not touched ({reason}); the same command again goes on.")
+        further = _left(operation, outcome.not_tried) if operation.repeats else "the same command again goes on"
+        remark(f"{count(len(outcome.not_tried), 'invocation')} not touched ({reason}); {quoted(further)}.")
+
+
+def _left(operation: Operation, ids: Sequence[str]) -> str:
+    """How to go on without doing the others again."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", prefix="holdfast-", suffix=".ids", delete=False) as file:
+        file.write("\n".join(ids) + "\n")
+    name = operation.path.removesuffix("-as-new")
+    return f"go on with `xargs holdfast invocations {name} < {file.name}` and the same options"
