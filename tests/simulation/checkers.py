@@ -189,6 +189,8 @@ class Oracle:
                 self._ended(invocation, document[model.RESULT])
         elif len(operation) == 3 and operation[1] is None and model.RESULT in operation[2]:
             self._ended(invocation, operation[2][model.RESULT])
+        elif len(operation) == 3 and operation[1] and operation[1] == [model.JOURNAL]:
+            self._forgotten(invocation)
         elif len(operation) == 3 and operation[1] and operation[1][0] == model.JOURNAL:
             self._entry(invocation, operation[1][1], operation[2])
 
@@ -204,6 +206,14 @@ class Oracle:
             self.world.count("invocation failed" if result[0] == "f" else "invocation succeeded")
             life.ended_at = self.world.loop.time()
         life.result = result
+
+    def _forgotten(self, invocation: str) -> None:
+        """The journal is purged, or its retention is over."""
+        life = self.life(invocation)
+        self.demand(life is not None and life.result is not None, f"I1: the journal of {invocation} goes before it has ended")
+        assert life is not None
+        self.world.count("journal forgotten")
+        life.entries.clear()
 
     def _entry(self, invocation: str, index: int, entry: Any) -> None:
         """A journal entry becomes durable."""
