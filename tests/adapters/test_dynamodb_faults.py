@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
@@ -161,6 +162,24 @@ async def test_keys_that_were_not_processed_are_asked_for_again(dynamodb_url: st
         proxy.next("BatchGetItem", "unprocessed", 10)
         assert await store.pages.get(page_ids) == {page_id: StoredPage(1, page_id.encode()) for page_id in page_ids}
         assert [name for name, _ in proxy.calls].count("BatchGetItem") == 5
+
+
+async def test_requests_are_signed_as_botocore_signs_them(dynamodb_url: str) -> None:
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    async with faulty(dynamodb_url) as (proxy, store):
+        await store.log.put(0, item(1, "zäh".encode()))
+        headers, body = proxy.last
+    signed = re.search(r"SignedHeaders=([^,]+)", headers["authorization"])
+    assert signed is not None
+    assert {"host", "x-amz-date", "x-amz-target"} <= set(signed.group(1).split(";"))
+    request = AWSRequest("POST", proxy.url + "/", {name: headers[name] for name in signed.group(1).split(";")}, body)
+    request.context["timestamp"] = headers["x-amz-date"]
+    auth = SigV4Auth(Credentials("test", "test"), "dynamodb", "us-east-1")
+    signature = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert headers["authorization"].endswith(f"Signature={signature}")
 
 
 # Clocks

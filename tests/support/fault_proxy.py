@@ -46,7 +46,7 @@ class Rule:
 
 
 class FaultProxy:
-    """`calls`: the operations seen, with the time they were signed for; refused ones, too."""
+    """`calls`: the operations seen, with the time they were signed for; refused ones, too. `last`: headers and body of the last one."""
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
@@ -54,6 +54,7 @@ class FaultProxy:
         self._chaos: tuple[Random, float] | None = None
         self._late: deque[asyncio.Task[Any]] = deque()
         self.calls: list[tuple[str, str]] = []
+        self.last: tuple[dict[str, str], bytes] = ({}, b"")
         self.skew_s = 0.0
         self.landed = asyncio.Event()
 
@@ -92,6 +93,7 @@ class FaultProxy:
         self.calls.append((operation, request.headers.get("X-Amz-Date", "")))
         kind = self._fault(operation)
         body = await request.read()
+        self.last = ({name.lower(): value for name, value in request.headers.items()}, body)
         if kind in REFUSALS:
             status, code, message = REFUSALS[kind]
             headers = {"Date": formatdate(time() + self.skew_s, usegmt=True)}

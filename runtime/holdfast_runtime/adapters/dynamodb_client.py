@@ -20,6 +20,7 @@ Sources: DynamoDB API reference, "Error handling"; General reference, "Signature
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 import zlib
@@ -269,8 +270,8 @@ class DynamoDbClient:
         raise Refused(f"{operation} on table {self.table} in {self.region} was refused: {code or reply.status}: {message}{advice}")
 
     def _correct_clock(self, date: str | None) -> None:
-        if date is not None:
-            self.skew_ms = int(parsedate_to_datetime(date).timestamp() * 1000) - self._clock.now_ms()
+        with contextlib.suppress(ValueError):  # no date, or none that can be read
+            self.skew_ms = int(parsedate_to_datetime(date or "").timestamp() * 1000) - self._clock.now_ms()
 
 
 def _parsed(reply: EndpointResponse) -> dict[str, Any]:
