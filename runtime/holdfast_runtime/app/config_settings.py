@@ -409,4 +409,5 @@ OTHER_VARIABLES: Final = {
     "HOLDFAST_CONFIG": "the configuration file, as `--config` does",
     "HOLDFAST_DEBUG": "a stack trace for errors that are faults of Holdfast",
     "HOLDFAST_DEMO_LEDGER": "where the services of `holdfast demo` note their side effects",
+    "HOLDFAST_EDITOR": "what `holdfast state edit` opens, before VISUAL and EDITOR",
 }
