@@ -26,6 +26,7 @@ from holdfast_runtime.ports.wakeups import Wakeups
 log = logging.getLogger("holdfast.node")
 
 _NOT_OWNER: Final = {"error": "not owner"}
+_NOT_UNDERSTOOD: Final = {"error": "not understood"}
 
 
 class Node:
@@ -245,6 +246,9 @@ class Node:
             return await owner.serve(shard, request)
         except Fenced:
             return _NOT_OWNER
+        except requests.NotUnderstood as unknown:
+            log.warning("peers.newer", extra={"what": str(unknown)})  # while a deployment rolls: we are the one that will be replaced
+            return _NOT_UNDERSTOOD
 
     async def _deliver(self, destination: int, source: int, messages: Sequence[tuple[int, Message]]) -> int:
         reply = await self._ask_once(destination, requests.receive(source, list(messages)))

@@ -10,7 +10,10 @@ from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Deliver, Ed
 
 
 async def serve(shard: Shard, request: Request) -> Reply:
-    """Raises Fenced when the shard is lost on the way; then the request may or may not have happened, and is to be sent again."""
+    """Raises Fenced when the shard is lost on the way; then the request may or may not have happened, and is to be sent again.
+
+    Raises NotUnderstood for what this version does not know.
+    """
     check(shard)
     match request["ask"]:
         case "arrive":
@@ -52,7 +55,7 @@ async def serve(shard: Shard, request: Request) -> Reply:
             return {}
         case "state":
             return {"state": await views.state_of(shard, request["service"], request["key"])}
-    raise AssertionError(f"unknown request {request['ask']!r}")
+    raise requests.NotUnderstood(f"request {request['ask']!r}")
 
 
 def check(shard: Shard) -> None:

@@ -1,6 +1,10 @@
 """What one process asks the owner of a shard for, as data that survives a network: {"shard", "ask", ...}; answers likewise.
 
 Every request may be repeated: arrivals carry their id, operators' requests a request id, messages their sequence numbers.
+
+While a deployment rolls, a process of the version before talks to one of the version after. So everything goes by name: what the
+receiver does not know it drops, what the sender did not know yet has a default. Whoever adds a field gives it the default that means
+"as before". A request that the receiver does not know at all is answered with an error and asked again, until its owner knows it.
 """
 
 from __future__ import annotations
@@ -13,17 +17,21 @@ from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Operate, Op
 Request = dict[str, Any]
 Reply = dict[str, Any]
 
-_ARRIVE_FIELDS = [field.name for field in dataclasses.fields(Arrive)]
-_RESTART_FIELDS = [field.name for field in dataclasses.fields(Restart)]
+_ARRIVE_FIELDS = tuple(field.name for field in dataclasses.fields(Arrive))
+_RESTART_FIELDS = tuple(field.name for field in dataclasses.fields(Restart))
+
+
+class NotUnderstood(Exception):
+    """A request of a newer version; the asker tries again until the owner is one that knows it."""
 
 
 def arrive(event: Arrive, *, wait: bool) -> Request:
     """wait: answer with the result instead of the acknowledgement."""
-    return {"ask": "arrive", "wait": wait, "event": [getattr(event, name) for name in _ARRIVE_FIELDS], "id": event.invocation}
+    return {"ask": "arrive", "wait": wait, "event": {name: getattr(event, name) for name in _ARRIVE_FIELDS}, "id": event.invocation}
 
 
 def parse_arrive(request: Request) -> Arrive:
-    return Arrive(**dict(zip(_ARRIVE_FIELDS, request["event"], strict=True)))
+    return Arrive(**_known(request["event"], _ARRIVE_FIELDS))
 
 
 def arrived(answer: Arrived) -> Reply:
@@ -31,7 +39,7 @@ def arrived(answer: Arrived) -> Reply:
 
 
 def parse_arrived(reply: Reply) -> Arrived:
-    return Arrived(Arrival(reply["arrival"]), reply["result"], reply["expires_at"], reply["execute_at"])
+    return Arrived(Arrival(reply["arrival"]), reply["result"], reply.get("expires_at"), reply.get("execute_at"))
 
 
 def look(invocation: str, *, wait: bool) -> Request:
@@ -44,7 +52,7 @@ def seen(answer: Seen) -> Reply:
 
 
 def parse_seen(reply: Reply) -> Seen:
-    return Seen(reply["exists"], reply["result"], reply["expires_at"], reply["target"])
+    return Seen(reply["exists"], reply["result"], reply.get("expires_at"), reply.get("target"))
 
 
 def operate(verb: Verb, invocation: str, request_id: bytes, deployment: str | None = None) -> Request:
@@ -52,16 +60,20 @@ def operate(verb: Verb, invocation: str, request_id: bytes, deployment: str | No
 
 
 def parse_operate(request: Request, *, in_flight: bool) -> Operate:
-    return Operate(Verb(request["verb"]), request["id"], in_flight, request["request"], request["deployment"])
+    try:
+        verb = Verb(request["verb"])
+    except ValueError as unknown:
+        raise NotUnderstood(f"operation {request['verb']!r}") from unknown
+    return Operate(verb, request["id"], in_flight, request["request"], request.get("deployment"))
 
 
 def restart(event: Restart) -> Request:
     """To the owner of the old invocation, who owns the new one too."""
-    return {"ask": "restart", "id": event.invocation, "event": [getattr(event, name) for name in _RESTART_FIELDS]}
+    return {"ask": "restart", "id": event.invocation, "event": {name: getattr(event, name) for name in _RESTART_FIELDS}}
 
 
 def parse_restart(request: Request) -> Restart:
-    return Restart(*request["event"])
+    return Restart(**_known(request["event"], _RESTART_FIELDS))
 
 
 def parse_operated(reply: Reply) -> Operated:
@@ -74,3 +86,7 @@ def signal(invocation: str, index: int | str, result: list[Any]) -> Request:
 
 def receive(source: int, messages: list[tuple[int, Any]]) -> Request:
     return {"ask": "receive", "source": source, "messages": [list(item) for item in messages]}
+
+
+def _known(event: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
+    return {name: event[name] for name in fields if name in event}

@@ -98,7 +98,7 @@ def ask(wanted: Scan) -> dict[str, Any]:
 
 
 def parse(request: Mapping[str, Any]) -> Scan:
-    return Scan(**{name: request[name] for name in _FIELDS})
+    return Scan(**{name: request[name] for name in _FIELDS if name in request})
 
 
 def spread(where: Where, shards: int) -> list[tuple[int, dict[str, list[str]]]]:
