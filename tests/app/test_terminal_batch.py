@@ -118,6 +118,7 @@ def test_restart_and_purge_of_what_is_completed(desk: Server, few: list[str]) ->
     assert "as inv_" in desk.cli("invocations", "restart", few[1], "--from", "0").out
     assert "Purged the journal of" in desk.cli("invocations", "purge-journal", few[2]).out
     assert desk.row(few[2])["journal"] == []
+    assert "there is nothing to export" in desk.cli("invocations", "export", few[2]).err
     assert "the journal is not kept any more" in desk.cli("invocations", "describe", few[2]).out
     assert desk.cli("invocations", "purge", "--handler", "park", "--yes").code == 0
     assert desk.cli("invocations", "describe", few[0]).code == 1

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from holdfast.protocol.messages import MessageType
 from holdfast_runtime.app import ages, timeline
+from holdfast_runtime.app.errors import CliError
 from holdfast_runtime.app.http import Api
 
 FORMAT: Final = "holdfast.journal"
@@ -37,6 +38,9 @@ _ABOUT: Final = (
 def exported(api: Api, invocation_id: str) -> dict[str, Any]:
     """Raises CliError."""
     row = api.get(f"/holdfast/invocations/{invocation_id}")
+    if not row["journal"]:
+        when = "was purged or is not kept any more" if row["status"] == "completed" else "is still empty: it has not started"
+        raise CliError(f"the journal of {invocation_id} {when}; there is nothing to export")
     readable = {step.index: step for step in timeline.steps(row["journal"])}
     return {
         "format": FORMAT,
