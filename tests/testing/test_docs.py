@@ -1,7 +1,10 @@
 """Every code block of docs/testing.md is run, as a file of one project."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from itertools import takewhile
 from pathlib import Path
 
@@ -14,7 +17,8 @@ from tests.testing import stack
 
 pytest_plugins = ["pytester"]
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs" / "testing.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
 FRESH = "import pytest, shop\n\n@pytest.fixture(autouse=True)\ndef fresh():\n    shop.SENT.clear()\n"
 
@@ -57,6 +61,25 @@ def test_every_block_is_run(pytester: pytest.Pytester, monkeypatch: pytest.Monke
         options = command.replace("http://127.0.0.1:8080", ingress).replace("http://127.0.0.1:9070", admin).split()[1:]
         deployed = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, "test_plain.py", "test_time.py", "test_mocks.py")
         deployed.assert_outcomes(passed=1, skipped=2)
+
+
+def test_every_block_is_typed(tmp_path: Path) -> None:
+    for name, content in files().items():
+        (tmp_path / name).write_text(content)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--ignore-missing-imports",
+        "--explicit-package-bases",
+        "--cache-dir",
+        str(tmp_path),
+        ".",
+    ]
+    search = {"MYPYPATH": os.pathsep.join(str(ROOT / folder) for folder in ("sdk", "runtime"))}
+    checked = subprocess.run(command, cwd=tmp_path, env=os.environ | search, capture_output=True, text=True, timeout=300, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def export_an_order(shop: object, ingress: str, admin: str, file: Path) -> None:

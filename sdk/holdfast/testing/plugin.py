@@ -58,8 +58,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except Exception as error:
         arguments = getattr(item, "funcargs", {})
         if "holdfast_runtime" in arguments:
-            with contextlib.suppress(Exception):
-                asyncio.run(arguments["holdfast_runtime"].explain(error))
+            with contextlib.suppress(Exception), contextlib.closing(asyncio.new_event_loop()) as loop:
+                loop.run_until_complete(arguments["holdfast_runtime"].explain(error))  # asyncio.run would unset the test's own loop
         if "holdfast_runtime_sync" in arguments:
             with contextlib.suppress(Exception):
                 arguments["holdfast_runtime_sync"].explain(error)
