@@ -83,7 +83,9 @@ def test_a_mistake_opens_the_editor_again(desk: Server, filled: str, tmp_path: P
 
 
 def test_a_mistake_that_is_given_up_keeps_the_text(desk: Server, filled: str, tmp_path: Path) -> None:
-    with Terminal("state", "edit", "tills", filled, columns=200, EDITOR=editor(tmp_path, "text = 'no'"), **desk.urls) as terminal:
+    with Terminal(
+        "state", "edit", "tills", filled, columns=250, EDITOR=editor(tmp_path, "text = 'no'"), TMPDIR=str(tmp_path), **desk.urls
+    ) as terminal:
         terminal.until("Open the editor again? [Y/n]")
         terminal.press("n\n")
         assert terminal.ended() == 1
@@ -105,9 +107,10 @@ def test_what_another_changed_meanwhile_is_not_overwritten(desk: Server, filled:
     assert desk.cli("state", "get", "tills", filled, "count").out == "3\n"
 
 
-def test_an_editor_that_fails_changes_nothing(desk: Server, filled: str) -> None:
-    assert "ended with code 1" in shown("state", "edit", "tills", filled, code=1, EDITOR="false", **desk.urls).screen
-    assert "cannot be started" in shown("state", "edit", "tills", filled, code=1, EDITOR="no-such-editor-here", **desk.urls).screen
+def test_an_editor_that_fails_changes_nothing(desk: Server, filled: str, tmp_path: Path) -> None:
+    here = {"TMPDIR": str(tmp_path), **desk.urls}
+    assert "ended with code 1" in shown("state", "edit", "tills", filled, code=1, EDITOR="false", **here).screen
+    assert "cannot be started" in shown("state", "edit", "tills", filled, code=1, EDITOR="no-such-editor-here", **here).screen
 
 
 def test_a_change_waits_for_the_handler_that_holds_the_key(desk: Server) -> None:
