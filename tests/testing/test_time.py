@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from holdfast import Context, ObjectContext, Service, VirtualObject, sync
-from holdfast.testing import NotKept, OutOfPatience, Stuck, TestRuntime
+from holdfast.testing import Invocation, NotKept, OutOfPatience, Stuck, TestRuntime
 from holdfast.testing.sync import TestRuntime as SyncTestRuntime
 from tests.testing.shop import EFFECTS, approvals, nap, naps, request, sync_nap, wait_for_answer, wait_for_word
 
@@ -62,6 +62,29 @@ def test_other_event_loops_will_do() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(test()) == "2030-01-31T00:00:00+00:00"
+
+
+def test_a_handler_that_its_event_loop_has_left_behind_is_tried_again() -> None:
+    service, started, attempts = Service("slow"), asyncio.Event(), 0
+
+    @service.handler
+    async def hang_once(ctx: Context) -> int:
+        nonlocal attempts
+        attempts += 1
+        started.set()
+        if attempts == 1:
+            await asyncio.Event().wait()
+        return attempts
+
+    async def start() -> Invocation[int]:
+        hanging = await runtime.send(hang_once)
+        await started.wait()
+        return hanging
+
+    runtime = TestRuntime(service)  # of a fixture that lives longer than the loops of its tests
+    hanging = asyncio.run(start())
+    assert asyncio.run(hanging.result()) == 2
+    runtime.close()
 
 
 async def test_time_stands_still_while_nobody_waits() -> None:
@@ -147,6 +170,21 @@ async def test_what_the_test_itself_has_ready_comes_before_a_jump() -> None:
         result, _ = await asyncio.gather(asked.result(), approve())
         assert result == "approved"
         assert runtime.now() == START
+
+
+async def test_whoever_still_waits_goes_on_when_another_has_what_it_wanted() -> None:
+    async with TestRuntime(naps, start_at=START, patience=timedelta(seconds=20)) as runtime:
+        napped, done = await runtime.send(nap, 30), asyncio.Event()
+
+        async def settle_and_wait() -> None:
+            await runtime.settle()
+            await done.wait()
+
+        async def wait_for_the_result() -> None:
+            assert await napped.result() == "2030-01-31T00:00:00+00:00"
+            done.set()
+
+        await asyncio.gather(settle_and_wait(), wait_for_the_result())
 
 
 async def test_waiting_for_what_cannot_come_fails_at_once_and_says_what_is_missing() -> None:

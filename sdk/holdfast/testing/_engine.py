@@ -78,6 +78,15 @@ class _Until:
     reached: asyncio.Future[None]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Flight:
+    """A handler that runs, and the coordinator that waits for it."""
+
+    handler: str
+    process: Process
+    answer: asyncio.Future[EndpointResponse]
+
+
 class Process:
     """One life of the coordinator, over the store that outlives it."""
 
@@ -132,7 +141,7 @@ class Engine:
         self._graves: list[VirtualLoop] = []
         self._requests: list[_Request[Any]] = []
         self._untils: list[_Until] = []
-        self._running: dict[asyncio.Task[EndpointResponse], str] = {}
+        self._running: dict[asyncio.Task[EndpointResponse], _Flight] = {}
         self._real: asyncio.AbstractEventLoop | None = None
         self._context: Context | None = None
         self._scheduled = False
@@ -186,7 +195,7 @@ class Engine:
         if self._ended_attempts > seen and self._real is not None:
             self._real.call_later(self._patience_s, self._give_up, answer, self._ended_attempts)
             return
-        busy = ", ".join(sorted(self._running.values())) or "none"
+        busy = ", ".join(sorted(flight.handler for flight in self._running.values())) or "none"
         text = f"nothing has ended in {self._patience_s:g} s of real time; handlers that are running: {busy}."
         hint = "Time stands still while a handler runs: does one wait for something outside, or for the test?"
         answer.set_exception(OutOfPatience(f"{text} {hint}"))
@@ -221,7 +230,9 @@ class Engine:
         if loop is not self._real:
             self._scheduled = False
             for task in [task for task in self._running if task.get_loop() is not loop]:
-                del self._running[task]  # its loop is gone, and it will never end
+                flight = self._running.pop(task)
+                if flight.process is self._process:  # the handler is gone with its loop, as with a process
+                    flight.answer.set_exception(EndpointFailure("the event loop of the handler has ended", error_code="RT0006"))
             self._real = loop
         self._context = copy_context()
         return loop
@@ -326,6 +337,8 @@ class Engine:
         reached = [until for until in reached if due is None or due > until.at_ms]
         for until in reached:
             until.reached.set_result(None)
+        if reached:
+            self._kick()  # others may wait for more
         return bool(reached)
 
     def _fail_all(self, error: BaseException) -> None:
@@ -344,34 +357,32 @@ class Engine:
         answer: asyncio.Future[EndpointResponse] = process.loop.create_future()
         work = self._exchange(request, timeout_s)
         task = real.create_task(work, name=f"holdfast {request.path}", context=self._context.copy())
-        self._running[task] = request.path.removeprefix("/invoke/")
-        task.add_done_callback(lambda ended: self._ended(process, answer, ended))
+        self._running[task] = _Flight(request.path.removeprefix("/invoke/"), process, answer)
+        task.add_done_callback(self._ended)
         return await answer
 
     async def _exchange(self, request: EndpointRequest, timeout_s: float) -> EndpointResponse:
         return await self._served.request(request, timeout_s=timeout_s)
 
-    def _ended(self, process: Process, answer: asyncio.Future[EndpointResponse], task: asyncio.Task[EndpointResponse]) -> None:
-        if self._running.pop(task, None) is None or self.closed:
-            _ = task.cancelled() or task.exception()
+    def _ended(self, task: asyncio.Task[EndpointResponse]) -> None:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        flight = self._running.pop(task, None)
+        if flight is None or self.closed:
             return
         self._rested = 0
         self._ended_attempts += 1
         self._kick()
         self.after_attempt()
-        if process is not self._process:
-            _ = task.cancelled() or task.exception()  # the coordinator that asked is dead: nobody hears the answer
-            return
-        if task.cancelled():
-            answer.set_exception(EndpointFailure("the handler was cancelled", error_code="RT0006"))
-            return
-        error = task.exception()
+        if flight.process is not self._process:
+            return  # the coordinator that asked is dead: nobody hears the answer
         if isinstance(error, Crash):
-            self._crash(answer, error)
+            self._crash(flight.answer, error)
+        elif isinstance(error, asyncio.CancelledError):
+            flight.answer.set_exception(EndpointFailure("the handler was cancelled", error_code="RT0006"))
         elif error is not None:
-            answer.set_exception(error)
+            flight.answer.set_exception(error)
         else:
-            answer.set_result(task.result())
+            flight.answer.set_result(task.result())
 
     async def close(self) -> None:
         """The port has it; `end` does it."""

@@ -27,7 +27,7 @@ from holdfast.protocol.versions import content_type
 from holdfast.service import Handler, ServiceBase
 from holdfast.testing import _engine
 from holdfast.testing.faults import Crash, Faults, StepFault
-from holdfast.testing.mocks import Mock, standing_for, stub_of, with_promise_control
+from holdfast.testing.mocks import Mock, as_tested, standing_for, stub_of
 from holdfast.testing.replay import WatchedMachine
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse
 
@@ -51,7 +51,7 @@ class Handlers(Endpoint):
     ) -> None:
         super().__init__(services, logger=logger)
         for name, service in self.services.items():
-            served = with_promise_control(service)
+            served = as_tested(service)
             self.services[name] = without_retries(served) if disable_retries else served
         self.faults = faults
         self.now_ms = now_ms

@@ -104,12 +104,12 @@ def stub_of(handler: Handler[Any, Any]) -> ServiceBase:
 CONTROL = "holdfast_testing_promise"
 
 
-def with_promise_control(service: ServiceBase) -> ServiceBase:
-    """A workflow as tests serve it: one hidden handler more, by which a test reaches its durable promises."""
-    if not isinstance(service, Workflow):
-        return service
+def as_tested(service: ServiceBase) -> ServiceBase:
+    """A copy that tests may add to. A workflow gets a hidden handler, by which a test reaches its durable promises."""
     served = copy.copy(service)
     served.handlers = dict(service.handlers)
+    if not isinstance(served, Workflow):
+        return served
 
     async def holdfast_testing_promise(ctx: SharedWorkflowContext, wish: dict[str, Any]) -> Any:
         promise = ctx.promise(wish["name"])
