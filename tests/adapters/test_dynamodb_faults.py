@@ -13,8 +13,9 @@ import pytest
 from bench.services import own
 
 from holdfast.endpoint import Endpoint
-from holdfast_runtime.adapters.dynamodb import SEEN_S, open_dynamodb_store
+from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_client import Patience
+from holdfast_runtime.adapters.dynamodb_leases import SEEN_S
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.ports.store import LogItem, Member, Store, StoreBroken, StoredPage, StoreUnavailable

@@ -17,15 +17,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from holdfast_runtime.adapters import dynamodb_items as items
 from holdfast_runtime.adapters.aws_access import AwsAccess
-from holdfast_runtime.adapters.dynamodb_client import DynamoDbClient, LostRace, Meter, Patience, Refused
+from holdfast_runtime.adapters.dynamodb_blobs import BucketThenTable, TableBlobs
+from holdfast_runtime.adapters.dynamodb_client import OLD_ITEM, DynamoDbClient, LostRace, Meter, Patience, Refused, read_partition
+from holdfast_runtime.adapters.dynamodb_leases import DynamoDbLeases, Seen
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import S3Blobs
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
@@ -33,8 +33,6 @@ from holdfast_runtime.ports.store import (
     MAX_ITEM_BYTES,
     Blobs,
     LogItem,
-    Member,
-    ShardRecord,
     Store,
     StoreBroken,
     StoredPage,
@@ -43,14 +41,12 @@ from holdfast_runtime.ports.store import (
 )
 from holdfast_runtime.ports.system import Clock, Entropy
 
-SEEN_S: Final = 600.0  # how old the last reading of the shards may be at an append; the owner's own limit is 10 s
 KEYS_PER_READ: Final = 100  # BatchGetItem
 READS_AT_ONCE: Final = 8
 UNPROCESSED_DELAY_S: Final = 0.02
 MAX_UNPROCESSED_DELAY_S: Final = 1.0
 
 _ABSENT: Final = "attribute_not_exists(pk)"
-_OLD: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 async def open_dynamodb_store(
@@ -74,7 +70,7 @@ async def open_dynamodb_store(
     entropy = entropy or SystemEntropy()
     client = DynamoDbClient(table.name, clock=clock, entropy=entropy, access=access, region=region, meter=meter, patience=patience)
     try:
-        found = await _query(client, "lease", items.SHARDS_KEY)
+        found = await read_partition(client, "lease", items.SHARDS_KEY)
         return DynamoDbStore(client, *_setup_of(table.name, found))
     except Refused as refused:
         await client.close()
@@ -105,7 +101,7 @@ class DynamoDbStore:
     def __init__(self, client: DynamoDbClient, shards: int, bucket: str | None) -> None:
         self._closing = AsyncExitStack()
         self._closing.push_async_callback(client.close)
-        seen = _Seen(client)
+        seen = Seen(client)
         in_table = TableBlobs(client)
         blobs: Blobs = in_table
         if bucket is not None:
@@ -121,35 +117,8 @@ class DynamoDbStore:
         await self._closing.aclose()
 
 
-class _Seen:
-    """What this process knows of the shards' epochs, and since when by the service's clock (rule 3). Opening has read them."""
-
-    def __init__(self, client: DynamoDbClient) -> None:
-        self._client = client
-        self._at_ms = client.now_ms()
-        self._epochs: dict[int, int] = {}
-
-    def saw(self, records: Mapping[int, ShardRecord], asked_at_ms: int) -> None:
-        self._at_ms = asked_at_ms
-        for record in records.values():
-            self.raised(record)
-
-    def raised(self, record: ShardRecord) -> None:
-        self._epochs[record.shard] = max(record.epoch, self._epochs.get(record.shard, 0))
-
-    def epoch(self, shard: int) -> int:
-        return self._epochs.get(shard, 0)
-
-    def check(self) -> None:
-        age_s = (self._client.now_ms() - self._at_ms) / 1000
-        if age_s > SEEN_S:
-            raise StoreUnavailable(
-                f"the shards were read {age_s:.0f} s ago, so this process may have been overtaken; it appends again when it has read them"
-            )
-
-
 class DynamoDbLog:
-    def __init__(self, client: DynamoDbClient, seen: _Seen) -> None:
+    def __init__(self, client: DynamoDbClient, seen: Seen) -> None:
         self._client = client
         self._seen = seen
 
@@ -161,7 +130,7 @@ class DynamoDbLog:
             "TableName": self._client.table,
             "Item": items.log_item(shard, item, now_s=self._client.now_ms() // 1000),
             "ConditionExpression": _ABSENT,
-            **_OLD,
+            **OLD_ITEM,
         }
         answer = await self._client.attempt("PutItem", "log", request, before_each=self._seen.check)
         if not isinstance(answer, LostRace):
@@ -274,103 +243,6 @@ class DynamoDbPages:
         return not isinstance(await self._client.attempt("PutItem", f"page {page_id.partition('/')[0]}", request), LostRace)
 
 
-class DynamoDbLeases:
-    def __init__(self, client: DynamoDbClient, seen: _Seen) -> None:
-        self._client = client
-        self._seen = seen
-        self._acquired: dict[int, int] = {}  # shard -> epoch, of those that this process has taken
-
-    async def read(self) -> tuple[Mapping[int, ShardRecord], Mapping[str, Member]]:
-        asked_at_ms = self._client.now_ms()
-        shards, members = await asyncio.gather(
-            _query(self._client, "lease", items.SHARDS_KEY), _query(self._client, "member", items.MEMBERS_KEY)
-        )
-        records = {record.shard: record for record in (items.shard_of(item) for item in shards if item["sk"]["S"] != items.SETUP)}
-        self._seen.saw(records, asked_at_ms)
-        for item in shards:
-            await self._say_alive(item)
-        return records, {member.process_id: member for member in map(items.member_of, members)}
-
-    async def _say_alive(self, item: items.Item) -> None:
-        """Once a day, so that nobody takes an idle owner for one that died long ago. Tried again at the next reading."""
-        now_s = self._client.now_ms() // 1000
-        if item["sk"]["S"] == items.SETUP or now_s - items.int_of(item, "at") < items.ALIVE_EVERY_S:
-            return
-        record = items.shard_of(item)
-        if self._acquired.get(record.shard) == record.epoch:
-            with contextlib.suppress(StoreUnavailable):
-                await self._update(record.shard, "SET #a = :a", "e = :e", {":e": record.epoch, ":a": now_s})
-
-    async def acquire(self, shard: int, *, seen_epoch: int, owner: str) -> ShardRecord | None:
-        now_s = self._client.now_ms() // 1000
-        values: dict[str, int | str] = {":n": seen_epoch + 1, ":e": seen_epoch, ":o": owner, ":a": now_s}
-        values |= {":none": "", ":sure": now_s - items.SURE_S}
-        condition = "e = :e AND (#o = :none OR #a > :sure)"
-        answer = await self._update(shard, "SET e = :n, #o = :o, #a = :a", condition, values)
-        if isinstance(answer, LostRace):
-            record = _own_first_try(answer, seen_epoch + 1, owner)
-            if record is None and answer.item is not None and items.int_of(answer.item, "e") == seen_epoch:
-                raise StoreUnavailable(_expired_log(shard, answer.item))
-        else:
-            record = items.shard_of({**items.shard_key(shard), **answer["Attributes"]})
-        if record is not None:
-            self._seen.raised(record)
-            self._acquired[shard] = record.epoch
-        return record
-
-    async def checkpoint(self, shard: int, *, epoch: int, checkpoint: int, tip: int) -> bool:
-        values = {":e": epoch, ":c": checkpoint, ":t": tip, ":a": self._client.now_ms() // 1000}
-        return not isinstance(await self._update(shard, "SET cp = :c, tip = :t, #a = :a", "e = :e AND cp <= :c", values), LostRace)
-
-    async def release(self, shard: int, *, epoch: int) -> bool:
-        answer = await self._update(shard, "SET e = :n, #o = :o", "e = :e", {":n": epoch + 1, ":e": epoch, ":o": ""})
-        return not isinstance(answer, LostRace) or _own_first_try(answer, epoch + 1, "") is not None
-
-    async def _update(self, shard: int, update: str, condition: str, values: Mapping[str, int | str]) -> dict[str, Any] | LostRace:
-        request: dict[str, Any] = {
-            "TableName": self._client.table,
-            "Key": items.shard_key(shard),
-            "UpdateExpression": update,
-            "ConditionExpression": condition,
-            "ExpressionAttributeValues": {
-                name: items.text(value) if isinstance(value, str) else items.number(value) for name, value in values.items()
-            },
-            "ReturnValues": "ALL_NEW",
-            **_OLD,
-        }
-        names = {name: attribute for name, attribute in (("#o", "owner"), ("#a", "at")) if name in update}
-        if names:
-            request["ExpressionAttributeNames"] = names
-        return await self._client.attempt("UpdateItem", "lease", request, patience_s=self._client.patience.call_s)
-
-    async def heartbeat(self, member: Member) -> None:
-        item = items.member_item(member, now_s=self._client.now_ms() // 1000)
-        await self._client.call(
-            "PutItem", "member", {"TableName": self._client.table, "Item": item}, patience_s=self._client.patience.call_s
-        )
-
-    async def leave(self, process_id: str) -> None:
-        request = {"TableName": self._client.table, "Key": items.member_key(process_id)}
-        await self._client.call("DeleteItem", "member", request, patience_s=self._client.patience.call_s)
-
-
-def _expired_log(shard: int, item: items.Item) -> str:
-    last = datetime.fromtimestamp(items.int_of(item, "at"), UTC).strftime("%Y-%m-%d")
-    return (
-        f"shard {shard} was last owned on {last} and not handed over; its log ahead of the checkpoint may have expired since. Restore "
-        "the table to a moment before that, or accept that the last minutes before the crash may be lost: "
-        "`holdfast store init --accept-lost-log`"
-    )
-
-
-def _own_first_try(lost: LostRace, epoch: int, owner: str) -> ShardRecord | None:
-    """The record, when it is what an earlier try of the same call has written and its answer was lost."""
-    if not lost.repeated or lost.item is None:
-        return None
-    there = items.shard_of(lost.item)
-    return there if (there.epoch, there.owner) == (epoch, owner) else None
-
-
 class DynamoDbRegistry:
     def __init__(self, client: DynamoDbClient) -> None:
         self._client = client
@@ -387,7 +259,7 @@ class DynamoDbRegistry:
                 f"document '{name}' has {items.size_of(item)} bytes compressed, an item holds {MAX_ITEM_BYTES}; "
                 "remove deployments that are not used any more"
             )
-        request: dict[str, Any] = {"TableName": self._client.table, "Item": item, **_OLD}
+        request: dict[str, Any] = {"TableName": self._client.table, "Item": item, **OLD_ITEM}
         if expected_version == 0:
             request["ConditionExpression"] = _ABSENT
         else:
@@ -397,74 +269,3 @@ class DynamoDbRegistry:
             return True
         there = answer.item if answer.repeated else None  # then it may be our own first try, whose answer was lost
         return there is not None and items.int_of(there, "v") == expected_version + 1 and items.content_of(there) == document
-
-
-class TableBlobs:
-    """Parts of at most 350 KB; the first one is written last and removed first, so that nobody finds half a blob."""
-
-    def __init__(self, client: DynamoDbClient) -> None:
-        self._client = client
-
-    async def put(self, blob_id: str, content: bytes) -> None:
-        first, *others = items.blob_items(blob_id, content)
-        for start in range(0, len(others), READS_AT_ONCE):
-            await asyncio.gather(*map(self._put_part, others[start : start + READS_AT_ONCE]))
-        await self._put_part(first)
-
-    async def _put_part(self, item: items.Item) -> None:
-        await self._client.call("PutItem", "blob", {"TableName": self._client.table, "Item": item}, patience_s=self._client.patience.call_s)
-
-    async def get(self, blob_id: str) -> bytes:
-        content = items.blob_of(await _query(self._client, "blob", items.blob_partition(blob_id)))
-        if content is None:
-            raise KeyError(blob_id)
-        return content
-
-    async def delete(self, blob_ids: Sequence[str]) -> None:
-        for blob_id in blob_ids:
-            for key in await _query(self._client, "blob", items.blob_partition(blob_id), keys_only=True):
-                request = {"TableName": self._client.table, "Key": {"pk": key["pk"], "sk": key["sk"]}}
-                await self._client.call("DeleteItem", "blob", request, patience_s=self._client.patience.call_s)
-
-
-class BucketThenTable:
-    """New blobs go to the bucket; what was stored in the table before there was one is found there."""
-
-    def __init__(self, bucket: Blobs, table: Blobs) -> None:
-        self._bucket = bucket
-        self._table = table
-
-    async def put(self, blob_id: str, content: bytes) -> None:
-        await self._bucket.put(blob_id, content)
-
-    async def get(self, blob_id: str) -> bytes:
-        try:
-            return await self._bucket.get(blob_id)
-        except (KeyError, StoreUnavailable) as failed:  # who may not list a bucket is refused what is not there
-            try:
-                return await self._table.get(blob_id)
-            except KeyError:
-                raise failed from None
-
-    async def delete(self, blob_ids: Sequence[str]) -> None:
-        await self._bucket.delete(blob_ids)
-        await self._table.delete(blob_ids)
-
-
-async def _query(client: DynamoDbClient, kind: str, partition: str, *, keys_only: bool = False) -> list[items.Item]:
-    """Every item of a partition, in the order of `sk`."""
-    request: dict[str, Any] = {
-        "TableName": client.table,
-        "ConsistentRead": True,
-        "KeyConditionExpression": "pk = :p",
-        "ExpressionAttributeValues": {":p": items.text(partition)},
-    }
-    if keys_only:
-        request["ProjectionExpression"] = "pk, sk"
-    found: list[items.Item] = []
-    while True:
-        answer = await client.call("Query", kind, request, patience_s=client.patience.call_s)
-        found += answer["Items"]
-        if "LastEvaluatedKey" not in answer:
-            return found
-        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]

@@ -43,6 +43,7 @@ MAX_DELAY_S: Final = 1.0
 REPLACED_CONNECTIONS: Final = 2
 IDLE_CONNECTIONS: Final = 128
 
+OLD_ITEM: Final = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}  # of every conditional request that may meet its own first try
 CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _THROTTLED: Final = frozenset(
     {
@@ -284,3 +285,22 @@ def _parsed(reply: EndpointResponse) -> dict[str, Any]:
     if reply.status == 200:
         raise _Again("the answer is no JSON object; is the address that of DynamoDB?")
     return {"message": reply.body[:300].decode("utf-8", "replace")}
+
+
+async def read_partition(client: DynamoDbClient, kind: str, partition: str, *, keys_only: bool = False) -> list[dict[str, Any]]:
+    """Every item of a partition, in the order of `sk`."""
+    request: dict[str, Any] = {
+        "TableName": client.table,
+        "ConsistentRead": True,
+        "KeyConditionExpression": "pk = :p",
+        "ExpressionAttributeValues": {":p": {"S": partition}},
+    }
+    if keys_only:
+        request["ProjectionExpression"] = "pk, sk"
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = await client.call("Query", kind, request, patience_s=client.patience.call_s)
+        found += answer["Items"]
+        if "LastEvaluatedKey" not in answer:
+            return found
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
