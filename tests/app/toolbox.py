@@ -120,7 +120,7 @@ class Server:
             time.sleep(0.05)
 
     def cli(self, *arguments: str, stdin: str = "") -> Done:
-        return cli(*arguments, stdin=stdin, **self.urls)
+        return cli(*arguments, cwd=None, stdin=stdin, **self.urls)
 
     @property
     def urls(self) -> dict[str, str]:

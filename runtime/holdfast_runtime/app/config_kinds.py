@@ -58,6 +58,7 @@ class Text:
 
 NAME: Final = Text(r"[\w.-]{1,100}", "a name of letters, digits, '-', '_' and '.', at most 100 of them", "NAME")
 HEADERS: Final = Text(r"[\w!#$%&'*+.^`|~-]+(\s*,\s*[\w!#$%&'*+.^`|~-]+)*", "names of headers, separated by commas", "NAMES")
+TOKEN: Final = Text(r"[\x21-\x7e]{1,1000}", "a token without spaces", "TOKEN")
 HOST_AND_PORT: Final = Text(r"([\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", "HOST:PORT", "HOST:PORT")
 ROLE_ARN: Final = Text(
     r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+", "the ARN of a role, such as arn:aws:iam::123456789012:role/wakeups", "ARN"

@@ -17,6 +17,7 @@ from holdfast_runtime.app.config_kinds import (
     HOST_AND_PORT,
     NAME,
     ROLE_ARN,
+    TOKEN,
     Address,
     Choice,
     Duration,
@@ -119,7 +120,7 @@ GROUPS: Final = {
     _SQL: "Each statement runs in a process of its own.",
     _WORK: "Set with care: the defaults belong together.",
     _LOGS: "",
-    _CLIENT: "Options of those commands (`colour`: file and variable only); in a file for the server they do no harm.",
+    _CLIENT: "Options of those commands (`token`, `colour`: file and variable only); in a file for the server they do no harm.",
 }
 
 SETTINGS: Final[tuple[Setting, ...]] = (
@@ -127,7 +128,23 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(_STORE, "shards", Whole(1, 256), 4, "shards of an embedded store that is made now; an existing store keeps its number"),
     # -- Surfaces
     Setting(_SURFACES, "ingress", Address(), ("127.0.0.1", 8080), "where calls enter; port 0 takes a free one", "ingress.bind-address"),
-    Setting(_SURFACES, "admin", Address(), ("127.0.0.1", 9070), "the admin API; it has no authentication", "admin.bind-address"),
+    Setting(
+        _SURFACES,
+        "admin",
+        Address(),
+        ("127.0.0.1", 9070),
+        "the admin API; open to all without tokens",
+        "admin.bind-address",
+    ),
+    Setting(_SURFACES, "ingress-token-file", File(), None, "tokens, one a line: each call has to bring one", absent="none"),
+    Setting(
+        _SURFACES,
+        "admin-token-file",
+        File(),
+        None,
+        "the same for the admin API",
+        absent="none",
+    ),
     Setting(
         _SURFACES,
         "ingress-advertised-address",
@@ -399,6 +416,17 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     # -- Clients
     Setting(_CLIENT, "admin-url", Url(), "http://127.0.0.1:9070", "where the admin API is", also=("RESTATE_ADMIN_URL",), client=True),
     Setting(_CLIENT, "ingress-url", Url(), "http://127.0.0.1:8080", "where `call` goes", also=("RESTATE_INGRESS_URL",), client=True),
+    Setting(
+        _CLIENT,
+        "token",
+        TOKEN,
+        None,
+        "sent as `Authorization: Bearer`, to servers that ask for it",
+        absent="none",
+        also=("RESTATE_AUTH_TOKEN",),
+        client=True,
+        secret=True,
+    ),
     Setting(_CLIENT, "colour", Choice(("auto", "always", "never")), "auto", "`auto`: in a terminal, unless NO_COLOR is set", client=True),
 )
 

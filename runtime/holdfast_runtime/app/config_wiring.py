@@ -37,6 +37,8 @@ def runtime_config(found: Configuration, sockets: tuple[socket.socket, socket.so
             compress_from_bytes=found["request-compression-threshold"],
         ),
         external_id=found["aws-assume-role-external-id"],
+        ingress_token_file=found["ingress-token-file"],
+        admin_token_file=found["admin-token-file"],
         aws=AwsConfig(
             peers=Listener(*found["peers"]),
             peers_advertised=found["peers-advertised-address"],

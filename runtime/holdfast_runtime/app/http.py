@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -10,9 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+from holdfast_runtime.app.config import client_value
 from holdfast_runtime.app.errors import CliError, Unreachable, misuse
 
 TIMEOUT_S: Final = 35.0  # the server answers within 30, if only to say that it cannot
@@ -48,12 +51,13 @@ class Answer:
 class Api:
     """One base URL. `what` and `option` name it in errors. timeout_s None: as long as it takes."""
 
-    def __init__(self, base_url: str, *, what: str, option: str, timeout_s: float | None = TIMEOUT_S) -> None:
+    def __init__(self, base_url: str, *, what: str, option: str, timeout_s: float | None = TIMEOUT_S, token: str | None = None) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise misuse(f"{option} expects a URL such as http://127.0.0.1:9070; found '{base_url}'")
         self._base = base_url.rstrip("/")
         self._what, self._option, self._timeout_s = what, option, timeout_s
+        self._own_headers = {} if token is None else {"authorization": f"Bearer {token}"}
         # A proxy cannot know what listens on this machine.
         proxies: dict[str, str] | None = {} if parts.hostname in _LOOPBACK else None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect)
@@ -70,7 +74,7 @@ class Api:
         """Any status is an answer. Raises CliError when there is none."""
         wanted = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self._base}{path}" + (f"?{urlencode(wanted)}" if wanted else "")
-        request = urllib.request.Request(url, data=body, method=method, headers=dict(headers or {}))
+        request = urllib.request.Request(url, data=body, method=method, headers={**self._own_headers, **(headers or {})})
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
                 return _answer(answer.status, answer.headers, answer.read())
@@ -118,13 +122,18 @@ def _answer(status: int, headers: Message, body: bytes) -> Answer:
 
 
 def admin_api(url: str) -> Api:
-    return Api(url, what="the admin API", option="--admin-url or HOLDFAST_ADMIN_URL")
+    return Api(url, what="the admin API", option="--admin-url or HOLDFAST_ADMIN_URL", token=_token())
 
 
 def quick_api(url: str) -> Api:
     """For asking whether it is there."""
-    return Api(url, what="the admin API", option="--admin-url or HOLDFAST_ADMIN_URL", timeout_s=QUICK_S)
+    return Api(url, what="the admin API", option="--admin-url or HOLDFAST_ADMIN_URL", timeout_s=QUICK_S, token=_token())
 
 
 def ingress_api(url: str) -> Api:
-    return Api(url, what="the ingress", option="--ingress-url or HOLDFAST_INGRESS_URL", timeout_s=None)
+    return Api(url, what="the ingress", option="--ingress-url or HOLDFAST_INGRESS_URL", timeout_s=None, token=_token())
+
+
+def _token() -> str | None:
+    found: str | None = client_value("token", os.environ, Path.cwd())
+    return found

@@ -61,7 +61,7 @@ async def _run(config: RuntimeConfig, announce: Announce, handlers: Mapping[str,
 
 async def _start(runtime: Runtime, handlers: Mapping[str, Handle] | None) -> None:
     from holdfast_runtime.app.aws_parts import PartMissing
-    from holdfast_runtime.app.runtime import IdentityKeyUnusable
+    from holdfast_runtime.app.runtime import IdentityKeyUnusable, TokensUnusable
     from holdfast_runtime.coordinator.front import RegistrationError
     from holdfast_runtime.ports.inbox import InboxUnavailable
     from holdfast_runtime.ports.store import StoreBroken, StoreUnavailable
@@ -76,6 +76,7 @@ async def _start(runtime: Runtime, handlers: Mapping[str, Handle] | None) -> Non
         RegistrationError,
         StoreBroken,
         StoreUnavailable,
+        TokensUnusable,
         WakeupsUnavailable,
     )
     try:

@@ -32,6 +32,7 @@ from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
+from holdfast_runtime.surfaces.bearer import BearerTokens
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.ingress import Ingress, IngressSettings
 from holdfast_runtime.surfaces.introspection.engine import Engine, QueryLimits
@@ -69,6 +70,12 @@ class RuntimeConfig:
     call_limits: Limits = DEFAULT_LIMITS
     external_id: str | None = None
     aws: AwsConfig = field(default_factory=AwsConfig)
+    ingress_token_file: Path | None = None
+    admin_token_file: Path | None = None
+
+
+class TokensUnusable(Exception):
+    """A configured file of tokens is none; the message says what is wrong and what to do."""
 
 
 class IdentityKeyUnusable(Exception):
@@ -93,8 +100,8 @@ class Runtime:
     async def start(self, handlers: Mapping[str, Handle] | None = None) -> None:
         """handlers: in-process endpoints by name.
 
-        Raises AddressUnavailable, IdentityKeyUnusable, StoreBroken, StoreUnavailable, RegistrationError, PartMissing, InboxUnavailable,
-        WakeupsUnavailable, TimeoutError.
+        Raises AddressUnavailable, IdentityKeyUnusable, TokensUnusable, StoreBroken, StoreUnavailable, RegistrationError, PartMissing,
+        InboxUnavailable, WakeupsUnavailable, TimeoutError.
         """
         try:
             await self._start(handlers or {})
@@ -105,6 +112,7 @@ class Runtime:
     async def _start(self, handlers: Mapping[str, Handle]) -> None:
         config = self._config
         self._load_identity()
+        ingress_tokens, admin_tokens = _tokens(config.ingress_token_file), _tokens(config.admin_token_file)
         ingress, admin = self._bound(config.ingress), self._bound(config.admin)
         store = await self._open_store()
         self._started.push_async_callback(self.endpoints.close)
@@ -146,8 +154,9 @@ class Runtime:
         engine = Engine(self.coordinator, config.query_limits)
         self._started.push_async_callback(engine.close)
         self._started.push_async_callback(self._close_surfaces)
-        self._ingress = await serve_on(Ingress(self.coordinator, config.ingress_settings), ingress, grace_s=config.grace_s)
-        about = AdminSettings(config.advertised_ingress or self._ingress.url, config.cluster_name)
+        calls = Ingress(self.coordinator, replace(config.ingress_settings, tokens=ingress_tokens))
+        self._ingress = await serve_on(calls, ingress, grace_s=config.grace_s)
+        about = AdminSettings(config.advertised_ingress or self._ingress.url, config.cluster_name, tokens=admin_tokens)
         self._admin = await serve_on(admin_app(self.coordinator, about, [query_routes(engine)]), admin, grace_s=config.grace_s)
         if queue is not None:
             drain = InboxDrain(self.coordinator, queue, self.clock)
@@ -225,6 +234,13 @@ class Runtime:
                 await self.deployments.refresh()
             except StoreUnavailable as error:
                 log.warning("registry.refresh_failed", extra={"error": str(error)})
+
+
+def _tokens(file: Path | None) -> BearerTokens | None:
+    try:
+        return None if file is None else BearerTokens.read(file)
+    except ValueError as error:
+        raise TokensUnusable(str(error)) from error
 
 
 def _calm_garbage_collector() -> None:

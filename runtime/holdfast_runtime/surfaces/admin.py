@@ -1,5 +1,5 @@
-"""The admin API, port 9070: what operators, the official CLI and our own use (http-api §2). No
-authentication of its own.
+"""The admin API, port 9070: what operators, the official CLI and our own use (http-api §2). Open to
+everybody who reaches it, unless there are tokens.
 
 Rules: every route exists at the root and below /v2, /v3, /v4; errors of routes are JSON with `message` and
 `restate_code`, errors found before a route runs are plain text, because the CLI tells them apart; an
@@ -30,6 +30,7 @@ from holdfast_runtime.surfaces.admin_services import service_routes
 from holdfast_runtime.surfaces.admin_shapes import ClusterHealth, Version
 from holdfast_runtime.surfaces.admin_unserved import unserved_routes
 from holdfast_runtime.surfaces.asgi import App, Receive, Scope, Send
+from holdfast_runtime.surfaces.bearer import BearerTokens, guarded
 from holdfast_runtime.surfaces.compression import compressed
 
 log = logging.getLogger("holdfast.admin")
@@ -37,6 +38,7 @@ log = logging.getLogger("holdfast.admin")
 COMPATIBLE_VERSION: Final = "1.7.12"  # what official tools take us for; below 1.5 they use other SQL
 HOLDFAST_VERSION: Final = "0.1.0"
 MIN_API, MAX_API = 2, 4
+HEALTH_PATHS: Final = ("/health", "/v2/health", "/v3/health", "/v4/health")
 
 # A handler gets the request and the admin API version of its path.
 Handler = Callable[[Request, int], Awaitable[Response]]
@@ -45,11 +47,12 @@ Paths = Mapping[str, Mapping[str, Handler]]
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`ingress_url`: where clients reach the ingress, shown to tools."""
+    """`ingress_url`: where clients reach the ingress, shown to tools. `tokens`: who may ask; None = everybody."""
 
     ingress_url: str | None = None
     cluster_name: str = "holdfast"
     holdfast_version: str = HOLDFAST_VERSION
+    tokens: BearerTokens | None = None
 
 
 def admin_app(front: Front, settings: AdminSettings | None = None, extra: Sequence[Paths] = ()) -> App:
@@ -73,7 +76,7 @@ def admin_app(front: Front, settings: AdminSettings | None = None, extra: Sequen
     routes.append(Route("/v1/{rest:path}", _too_old, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]))
     app = Starlette(routes=routes, exception_handlers={404: _empty, 405: _empty})
     app.router.redirect_slashes = False
-    return app
+    return app if settings.tokens is None else guarded(app, settings.tokens, open_paths=HEALTH_PATHS)
 
 
 @dataclass(frozen=True, slots=True)

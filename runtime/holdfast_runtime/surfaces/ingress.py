@@ -22,6 +22,7 @@ from holdfast_runtime.coordinator.front import (
 )
 from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.surfaces.asgi import CallerGone, Receive, Scope, Send
+from holdfast_runtime.surfaces.bearer import CHALLENGE, REFUSAL, BearerTokens
 from holdfast_runtime.surfaces.ingress_lookups import Lookups
 from holdfast_runtime.surfaces.ingress_paths import (
     BAD_NEW_PATH,
@@ -54,17 +55,19 @@ DELAY_ON_CALL: Final = "cannot use the delay query parameter with calls. The del
 SHUTTING_DOWN: Final = "the server is shutting down. What was accepted goes on: attach to it by its idempotency key or its id"
 OVERLOADED: Final = "too many requests, the ingress is overloaded. Retry later."
 
+HEALTH_PATH: Final = b"/restate/health"
 _METHODS: Final = frozenset({"POST", "GET"})
 
 
 @dataclass(frozen=True, slots=True)
 class IngressSettings:
     """max_body_bytes: longer requests get 413. max_concurrent: more requests at a time get 429; None =
-    unlimited.
+    unlimited. tokens: who may call; None = everybody.
     """
 
     max_body_bytes: int = 32 * 1024 * 1024
     max_concurrent: int | None = None
+    tokens: BearerTokens | None = None
 
 
 class Ingress:
@@ -124,6 +127,10 @@ class Ingress:
     async def _answer(self, request: Request) -> Reply:
         if request.method == "OPTIONS":
             return preflight(request.headers)
+        tokens = self._settings.tokens
+        # The token is taken out, because what is left is forwarded to handlers.
+        if tokens is not None and request.path != HEALTH_PATH and not tokens.admits(request.headers.pop(b"authorization", None)):
+            return ingress_error(401, REFUSAL, [CHALLENGE])
         limit = self._settings.max_concurrent
         if limit is not None and self._in_flight > limit:
             return ingress_error(429, OVERLOADED)
