@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from holdfast_runtime.adapters.dynamodb_leases import SEEN_S
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.ports.store import LogItem, Member, Store, StoreBroken, StoredPage, StoreUnavailable
-from tests.support.dynamodb import PATIENCE, aws_at, new_table_name, set_up
+from tests.support.dynamodb import PATIENCE, aws_at, dynoxide, free_port, new_table_name, set_up
 from tests.support.dynamodb_process import started
 from tests.support.fault_proxy import FaultProxy
 
@@ -341,3 +342,21 @@ async def test_a_coordinator_counts_every_call_once_under_faults(dynamodb_url: s
             await running.stop()
     assert sorted(totals, key=int) == sorted((b"%d" % (n // 3 + 1) for n in range(60)), key=int)
     assert steps == [b"5"] * 10
+
+
+async def test_an_outage_of_the_service_is_waited_out(tmp_path: Path) -> None:
+    """Its process is killed and started again; what it had acknowledged is there, and a call that came meanwhile is done."""
+    port, table = free_port(), new_table_name()
+    with ExitStack() as first:
+        url = first.enter_context(dynoxide(tmp_path / "dynamodb.sqlite", port=port))
+        with aws_at(dynamodb=url):
+            set_up(table, 1)
+            running = await started(table, {"bench": Endpoint(own.SERVICES).handle}, patience=Patience())
+        assert await running.call("Counter", "add", b"1", key="k") == b"1"
+        first.close()
+        meanwhile = asyncio.create_task(running.call("Counter", "add", b"1", key="k"))
+        await asyncio.sleep(0)
+    with dynoxide(tmp_path / "dynamodb.sqlite", port=port):
+        assert await meanwhile == b"2"
+        assert await running.call("Counter", "add", b"1", key="k") == b"3"
+        await running.stop()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from holdfast_runtime.adapters.dynamodb import DynamoDbStore, open_dynamodb_store
-from holdfast_runtime.adapters.dynamodb_client import Meter
+from holdfast_runtime.adapters.dynamodb_client import Meter, Patience
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.endpoints import Endpoints
 from holdfast_runtime.adapters.in_process import Handle
@@ -84,13 +84,14 @@ async def started(
     settings: Settings | None = None,
     append_delay_s: float = 0.0,
     clock: Clock | None = None,
+    patience: Patience = PATIENCE,
 ) -> Metered:
     """Ready when it owns every shard. retained: finished invocations are kept for a day, which is the default."""
     settings = settings or Settings(take_interval_s=0.0)
     if not retained:
         settings = replace(settings, default_journal_retention_ms=0, default_idempotency_retention_ms=0)
     meter, clock, entropy = Meter(), clock or SystemClock(), SystemEntropy()
-    opened = await open_dynamodb_store(DynamoDbTable(table), clock=clock, entropy=entropy, meter=meter, patience=PATIENCE)
+    opened = await open_dynamodb_store(DynamoDbTable(table), clock=clock, entropy=entropy, meter=meter, patience=patience)
     store = replace(opened.store, log=SlowLog(opened.store.log, append_delay_s)) if append_delay_s else opened.store
     endpoints = Endpoints(clock)
     for name, handle in handlers.items():
