@@ -84,7 +84,7 @@ def other(setting: Setting) -> Any:
 
 
 # What `serve`, `dev` and the commands themselves look at.
-ELSEWHERE = {"log-format", "log-level", "admin-url", "ingress-url", "colour"}
+ELSEWHERE = {"log-format", "log-level", "admin-url", "ingress-url", "token", "colour"}
 
 
 @pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.name not in ELSEWHERE], ids=lambda setting: setting.name)
