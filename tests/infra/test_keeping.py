@@ -1,0 +1,92 @@
+"""What must not be lost, and what must not be readable: retention, backups, encryption, logs with an end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE
+from tests.infra.conftest import KEY, VARIANTS
+from tests.infra.resolving import Stack
+
+each_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+@each_variant
+@pytest.mark.parametrize("name", ["Table", "Bucket"])
+def test_data_outlives_the_stack(stacks: dict[str, Stack], variant: str, name: str) -> None:
+    resource = stacks[variant].resources[name]
+    assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+@each_variant
+def test_the_table_is_what_the_coordinator_expects(stacks: dict[str, Stack], variant: str) -> None:
+    table = stacks[variant].only("AWS::DynamoDB::Table")
+    assert table["BillingMode"] == "PAY_PER_REQUEST"
+    assert table["TimeToLiveSpecification"] == {"AttributeName": TTL_ATTRIBUTE, "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
+
+
+@each_variant
+def test_a_refused_message_is_kept_longer_than_the_queue_keeps_it(stacks: dict[str, Stack], variant: str) -> None:
+    """The age of a message counts from its first sending."""
+    queues = stacks[variant].of("AWS::SQS::Queue")
+    assert queues["InboxQueue"]["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    assert queues["DeadLetterQueue"]["MessageRetentionPeriod"] > queues["InboxQueue"]["MessageRetentionPeriod"]
+
+
+@each_variant
+def test_everything_at_rest_is_encrypted(stacks: dict[str, Stack], variant: str) -> None:
+    stack, own = stacks[variant], "KmsKeyArn" in VARIANTS[variant]
+    for queue in stack.of("AWS::SQS::Queue").values():
+        assert queue.get("KmsMasterKeyId") == (KEY if own else None)
+        assert queue.get("SqsManagedSseEnabled") == (None if own else True)
+    (rule,) = stack.only("AWS::S3::Bucket")["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == (
+        {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY} if own else {"SSEAlgorithm": "AES256"}
+    )
+    table = stack.only("AWS::DynamoDB::Table")
+    assert table.get("SSESpecification") == ({"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY} if own else None)
+
+
+@each_variant
+def test_no_unencrypted_connection(stacks: dict[str, Stack], variant: str) -> None:
+    for kind in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
+        statements = stacks[variant].only(kind)["PolicyDocument"]["Statement"]
+        (denied,) = [one for one in statements if one["Effect"] == "Deny"]
+        assert denied["Principal"] == "*"
+        assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+@each_variant
+def test_every_log_has_an_end_and_every_function_a_log(stacks: dict[str, Stack], variant: str) -> None:
+    stack = stacks[variant]
+    groups = stack.of("AWS::Logs::LogGroup")
+    for group in groups.values():
+        assert int(group["RetentionInDays"]) > 0
+        assert group.get("KmsKeyId") == (KEY if "KmsKeyArn" in VARIANTS[variant] else None)
+    for name, function in stack.of("AWS::Lambda::Function").items():
+        assert function["LoggingConfig"]["LogGroup"]["Ref"] in groups, name
+
+
+@each_variant
+def test_nothing_of_the_bucket_is_public(stacks: dict[str, Stack], variant: str) -> None:
+    block: dict[str, Any] = stacks[variant].only("AWS::S3::Bucket")["PublicAccessBlockConfiguration"]
+    assert len(block) == 4
+    assert all(block.values())
+
+
+@each_variant
+def test_the_front_door_asks_who_calls(stacks: dict[str, Stack], variant: str) -> None:
+    assert stacks[variant].only("AWS::Lambda::Url")["AuthType"] == "AWS_IAM"
+    assert not stacks[variant].of("AWS::Lambda::Permission")
+
+
+@each_variant
+def test_an_alarm_for_whatever_needs_somebody(stacks: dict[str, Stack], variant: str) -> None:
+    alarms = stacks[variant].of("AWS::CloudWatch::Alarm")
+    assert alarms.keys() == {"RefusedMessages", "OldMessages", "NoCoordinator", "Throttled"}
+    expected = [{"Ref": "AlarmTopic"}] if "AlarmEmail" in VARIANTS[variant] else None
+    assert all(alarm.get("AlarmActions") == expected for alarm in alarms.values())
