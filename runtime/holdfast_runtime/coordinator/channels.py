@@ -37,6 +37,7 @@ class Channels:
         shard, environment = self._shard, self._shard.environment
         try:
             while True:
+                shard.check()  # to deliver to ourselves may show that the shard is lost; that ends every task but the one that shows it
                 window = self._window(destination)
                 if not window:
                     return
