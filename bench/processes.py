@@ -21,8 +21,9 @@ from typing import Final
 
 import httpx
 from tests.conformance import toolbox
-from tests.conformance.servers import HoldfastServer, RestateServer, Server, answers, free_port
+from tests.conformance.servers import HoldfastServer, RestateServer, Server, answers
 from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
+from tests.support.ports import free_port
 
 from bench.load import Load, measure
 
