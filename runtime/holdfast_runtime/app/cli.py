@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "dev": (_RUN, "dev", "dev"),
     "serve": (_RUN, "serve", "serve"),
     "demo": (_RUN, "demo", "demo"),
+    "lint": (_USE, "lint", "lint"),
     "call": (_USE, "call", "call"),
     "invocations": (_LOOK, "invocations", "app"),
     "state": (_LOOK, "state", "app"),
