@@ -351,6 +351,7 @@ class Shard:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(lost)
+                    waiter.exception()  # who still waits for durability learns it there, and never asks this one
         self.waiters.clear()
         self.timers.stop()
         current = asyncio.current_task() if _in_loop() else None
