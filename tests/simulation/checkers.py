@@ -18,11 +18,16 @@ from holdfast_runtime.engine.operations import decode, decode_all, encode
 from holdfast_runtime.engine.payload import BlobRef
 from holdfast_runtime.ports.store import LogItem, StoredPage
 
+from . import rest_checks
+from .operator_checks import MARK, EditChecks, OperatorChecks
+
 if TYPE_CHECKING:
     from .loop import SimProcess
     from .world import World
 
 LARGEST_PAGE: Final = 64 * 1024  # with the small limits of the simulation; the hard limit is 350 KB
+OUTSIDE: Final = b"outside"  # how values begin that are sent from outside, where nobody deduplicates signals
+JOURNAL_SLACK: Final = 3  # a full journal takes one more command's entries, and the output
 HOLDS: Final = (Status.RUNNING, Status.SUSPENDED, Status.PAUSED)
 
 
@@ -36,6 +41,7 @@ class Life:
 
     target: list[Any]
     execute_at: int | None
+    request: bytes = b""  # that made it
     entries: list[bytes] = field(default_factory=list)
     seen: int = 0  # entries that some attempt was given
     result: Any = None
@@ -43,6 +49,14 @@ class Life:
     completions: set[Any] = field(default_factory=set)
     base: dict[str, bytes] | None = None  # state of its key when it got it
     idle_attempts: int = 0
+    copied: int = 0  # entries it has from the invocation that it runs again: its commands were another's
+    ancestors: list[str] = field(default_factory=list)  # the invocations it runs again, the latest first
+    cleared: bool = False  # its journal is forgotten, `entries` is what it was
+    expires_at: int | None = None
+    requests: list[bytes] = field(default_factory=list)  # of operators, done, in order
+    operator_cancels: int = 0
+    cancels_when_paused: int = 0
+    fresh: bool = False  # its page was put as a whole in the batch that is being read
 
 
 @dataclass(slots=True)
@@ -54,6 +68,7 @@ class Line:
     last: int = -1
     holder: str = ""
     fresh: bool = False
+    taken: int = 0  # LSN of the batch in which the holder got it
 
 
 @dataclass(slots=True)
@@ -77,6 +92,9 @@ class Oracle:
         self.state: dict[tuple[str, str], dict[str, Any]] = {}
         self.lines: dict[str, Line] = {}  # key page -> who queues for it
         self.promises: dict[str, dict[str, list[Any]]] = {}
+        self.operators = OperatorChecks(self)
+        self.edits = EditChecks(self)
+        self._fresh: list[Life] = []
         self._page_shards: dict[str, int] = {}
         self._sealed: dict[tuple[int, int], float] = {}  # (shard, epoch) -> when
         self._saw: dict[tuple[str, int], tuple[int, float]] = {}  # (process, shard) -> epoch, when it asked
@@ -120,7 +138,11 @@ class Oracle:
                 touched[page_id] = None
                 before[page_id] = _counters(replica.pages.get(page_id)) if page_id.startswith("X/") else None
             self._before(shard, operation)
-            replica.pages[page_id] = fold(replica.pages.get(page_id), operation)
+            document = replica.pages.get(page_id)
+            was = (document[model.STATUS], document.get(model.DEPLOYMENT)) if page_id[0] == "I" and document else None
+            replica.pages[page_id] = after = fold(document, operation)
+            if was is not None and len(operation) == 3 and operation[1] is None:
+                self.operators.changed(shard, page_id[2:], operation[2], was, after)
         for page_id in touched:
             if page_id in self.lines:
                 self.lines[page_id].fresh = False
@@ -138,18 +160,28 @@ class Oracle:
                     self._key(shard, page_id)
                 case "X":
                     self._channel(shard, page_id, before[page_id])
+        self.operators.settle()
+        self.edits.settle(shard)
+        for life in self._fresh:
+            life.fresh = False
+        self._fresh.clear()
 
     def _before(self, shard: int, operation: list[Any]) -> None:
         """What only the order of operations inside a batch tells: results, state, queues, messages."""
         page_id = operation[0]
         if page_id[0] == "I":
             self._invocation_operation(shard, page_id[2:], operation)
+        elif page_id[0] == "J" and len(operation) == 3 and not operation[1]:
+            self.operators.laid(page_id.split("/")[1], operation[2])
         elif page_id[0] == "J" and len(operation) == 3 and operation[1]:
             self._entry(page_id.split("/")[1], operation[1][0], operation[2])
         elif page_id[0] in "KQ":
             self._key_operation(shard, page_id, operation)
             if len(operation) == 3 and operation[1] and operation[1][0] == model.PROMISES:
                 self._promised(page_id, operation[1][1], operation[2])
+        elif page_id[0] == "S" and len(operation) == 3 and page_id.endswith("/" + MARK):
+            _, service, _, key, _ = page_id.split("/")
+            self.edits.applied(shard, operation[2]["v"], self.lines.setdefault(model.key_page(service, key), Line()))
         elif page_id[0] == "P" and len(operation) == 3:
             _, service, _, key, name = page_id.split("/")
             self._promised(f"K/{service}/{key}", name, operation[2]["v"])
@@ -173,16 +205,22 @@ class Oracle:
 
     def _invocation_operation(self, shard: int, invocation: str, operation: list[Any]) -> None:
         if len(operation) == 1:
+            self.operators.dropped(invocation, self.shards[shard].pages.get("I/" + invocation))
             return
         if len(operation) == 3 and operation[1] is not None and not operation[1]:
             document = operation[2]
             existing = self.shards[shard].pages.get("I/" + invocation)
             derived = document[model.TARGET][3] == "run" or model.IDEMPOTENCY_KEY in document
-            derived = derived or invocation in self.world.purges  # forgotten on demand
             self.demand(derived or invocation not in self.lives, f"I1: {invocation} has ended and is started again")
             self.demand(existing is None, f"I1: {invocation} is created again while it exists")
-            self.lives.setdefault(invocation, []).append(Life(document[model.TARGET], document.get(model.EXECUTE_AT)))
+            life = Life(document[model.TARGET], document.get(model.EXECUTE_AT), document.get(model.REQUEST, b""), fresh=True)
+            twice = life.request and life.request in [other.request for other in self.lives.get(invocation, ())]
+            self.demand(not twice, f"I1: one request has made two lives of {invocation}")
+            self.lives.setdefault(invocation, []).append(life)
+            self._fresh.append(life)
             self.world.count("invocation created" if len(self.lives[invocation]) == 1 else "id used again")
+            if model.RESTARTED_FROM in document:
+                self.operators.restarted(invocation, document, life)
             for index, entry in document[model.JOURNAL].items():
                 self._entry(invocation, index, entry)
             if model.RESULT in document:  # created and ended in one transition
@@ -213,7 +251,7 @@ class Oracle:
         self.demand(life is not None and life.result is not None, f"I1: the journal of {invocation} goes before it has ended")
         assert life is not None
         self.world.count("journal forgotten")
-        life.entries.clear()
+        life.cleared = True
 
     def _entry(self, invocation: str, index: int, entry: Any) -> None:
         """A journal entry becomes durable."""
@@ -241,9 +279,10 @@ class Oracle:
             key = (which, getattr(message, which))
             self.demand(key not in life.completions, f"invariant 8, I5: {which} {key[1]} of {invocation} is completed twice")
             life.completions.add(key)
-        elif which == "name":
+        elif which == "name" and not bytes(message.value.content).startswith(OUTSIDE) and message.HasField("value"):
             value = bytes(message.value.content)
-            self.demand(("n", value) not in life.completions, f"I5: the signal {value!r} reached {invocation} twice")
+            again = value in self.operators.sent_again
+            self.demand(again or ("n", value) not in life.completions, f"I5: the signal {value!r} reached {invocation} twice")
             life.completions.add(("n", value))
         if type_ == M.SLEEP_COMPLETION:
             self._slept(invocation, life, message.completion_id)
@@ -281,10 +320,15 @@ class Oracle:
             return
         status = Status(document[model.STATUS])
         self.demand(active == (status is Status.RUNNING), f"invariant 10: {invocation} is {status.name}, active: {active}")
-        self.demand(
-            document[model.LENGTH] == len(life.entries),
-            f"invariant 8: {invocation} has {len(life.entries)} entries, its page says {document[model.LENGTH]}",
-        )
+        if life.cleared and status is Status.DONE and not document[model.LENGTH]:
+            self.operators.cleared(invocation, document)
+        else:
+            text = f"invariant 8: {invocation} has {len(life.entries)} entries, its page says {document[model.LENGTH]}"
+            self.demand(document[model.LENGTH] == len(life.entries), text)
+        full = document[model.LENGTH] + len(document[model.PENDING])
+        self.demand(full <= model.MAX_JOURNAL + JOURNAL_SLACK, f"I9: the journal of {invocation} has or expects {full} entries")
+        life.expires_at = document.get(model.EXPIRES_AT)
+        self.operators.cancelled(invocation, life)
         self.demand((life.result is not None) == (status is Status.DONE), f"I1: {invocation} is {status.name}, result {life.result!r}")
         if life.execute_at is not None and clock is not None and status is not Status.SCHEDULED and life.result is None:
             self.demand(self.world.latest_ms() >= life.execute_at, f"I5: {invocation} starts before its time")
@@ -321,12 +365,12 @@ class Oracle:
                 if page_id[0] == "K":
                     self._key_dropped(key_id, line)
             case [_, [number]] if page_id[0] == "Q":
-                line.waiting.pop(number, None)
+                self.edits.taken(line.waiting.pop(number, ""))
             case [_, [number], invocation] if page_id[0] == "Q":
                 self.world.count("queue overflowed")
                 self._enqueue(key_id, line, number, invocation)
             case [_, [model.QUEUE, number]]:
-                line.waiting.pop(number, None)
+                self.edits.taken(line.waiting.pop(number, ""))
             case [_, [model.QUEUE, number], invocation]:
                 self._enqueue(key_id, line, number, invocation)
             case [_, [], document] if page_id[0] == "K":
@@ -334,14 +378,20 @@ class Oracle:
                 self.lines[key_id] = line = Line(fresh=True)
                 for number, invocation in sorted(document[model.QUEUE].items()):
                     self._enqueue(key_id, line, number, invocation)
+                self.edits.replaced(key_id)
+                if MARK in document[model.STATE]:
+                    self.edits.applied(shard, document[model.STATE][MARK], line)
+            case [_, [model.STATE, name], value] if name == MARK:
+                self.edits.applied(shard, value, line)
             case [_, None, fields] if fields.get(model.LOCK) is not None:
                 self._key_taken(key_id, line, fields[model.LOCK])
+                line.taken = self.shards[shard].durable
 
     def _key_taken(self, key_id: str, line: Line, holder: str) -> None:
         if line.fresh or holder == line.holder:
             return
         line.holder = holder
-        waiting = set(line.waiting.values())
+        waiting = {name for name in line.waiting.values() if not name.startswith("edit ")}  # edits: see `_key`
         ahead = [other for other in line.order[: line.order.index(holder)] if other in waiting] if holder in line.order else waiting
         self.demand(not ahead, f"I4: {holder} gets {key_id} while {ahead} wait before it")
         self.world.count("key passed on" if holder in line.order else "key taken")
@@ -363,7 +413,8 @@ class Oracle:
             self.demand(promises.setdefault(name, value) == value, f"I5: promise {name} of {key_id} is {promises[name]}, and then {value}")
             self.world.count("promise completed")
 
-    def _enqueue(self, key_id: str, line: Line, number: int, invocation: str) -> None:
+    def _enqueue(self, key_id: str, line: Line, number: int, waiting: Any) -> None:
+        invocation = waiting if isinstance(waiting, str) else self.edits.label(waiting, number)
         if line.waiting.get(number) == invocation:
             return
         self.demand(number > line.last, f"I4: {invocation} enters {key_id} as number {number} behind {line.last}")
@@ -386,8 +437,13 @@ class Oracle:
             found[name] = self.bytes_of(spilled["v"])  # type: ignore[index]
             self.world.count("state spilled")
         self.demand(found == expected, f"I2: state of {page_id} is {found}, the commands say {expected}")
-        holder = document.get(model.LOCK)
-        if holder is not None:
+        holder, line = document.get(model.LOCK), self.lines.get(page_id, Line())
+        if holder is None:
+            self.demand(not line.waiting, f"I4: {page_id} is free while {line.waiting} wait")
+        else:
+            order = line.order[: line.order.index(holder)] if holder in line.order else []
+            ahead = [name for name in line.waiting.values() if name in order]
+            self.demand(not ahead, f"I4: {holder} has {page_id} while {ahead} wait before it")
             status = (pages.get(model.invocation_page(holder)) or {}).get(model.STATUS)
             self.demand(status in HOLDS, f"invariant 10: {page_id} is held by {holder}, which is {status}")
 
@@ -494,7 +550,7 @@ class Oracle:
             f"invariant 2, I1: an attempt of {invocation} is given {len(entries)} entries, durable are {len(life.entries)}, or other ones",
         )
         life.seen = max(life.seen, len(entries))
-        if life.base is None and life is self.life(invocation) and not any(map(_is_state, life.entries)):
+        if life.base is None and life is self.life(invocation) and not any(map(_is_state, life.entries[life.copied :])):
             service, _, key, kind = life.target
             holder = (
                 (self.document_of(model.key_page(service, key), invocation) or {}).get(model.LOCK) if kind == "exclusive" else invocation
@@ -508,7 +564,7 @@ class Oracle:
         if life.base is None:
             return None
         state = dict(life.base)
-        for entry in life.entries[1:known]:
+        for entry in life.entries[max(1, life.copied) : known]:
             apply_state(state, entry)
         return state
 
@@ -609,6 +665,7 @@ class Oracle:
         for shard, replica in enumerate(self.shards):
             self._check_indexes(shard, replica)
             self.check_recovery(shard)
+        rest_checks.check(self)
 
     def _check_indexes(self, shard: int, replica: Replica) -> None:
         running = {page_id[2:] for page_id, d in replica.pages.items() if page_id[0] == "I" and d and d[model.STATUS] == Status.RUNNING}

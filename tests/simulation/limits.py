@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
+from holdfast_runtime.coordinator import far_timers, timers
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine import model, response
 from holdfast_runtime.engine.commands import call
@@ -34,10 +35,11 @@ _SMALL: Final[list[tuple[Any, dict[str, int]]]] = [
 
 
 @contextlib.contextmanager
-def small_limits() -> Iterator[None]:
-    """Within it the engine's limits are small."""
-    before = [(module, name, getattr(module, name)) for module, values in _SMALL for name in values]
-    for module, values in _SMALL:
+def small_limits(more: Sequence[tuple[Any, dict[str, int]]] = ()) -> Iterator[None]:
+    """Within it the engine's limits are small, and `more` is as it says."""
+    small = [*_SMALL, *more]
+    before = [(module, name, getattr(module, name)) for module, values in small for name in values]
+    for module, values in small:
         for name, value in values.items():
             setattr(module, name, value)
     try:
@@ -45,6 +47,15 @@ def small_limits() -> Iterator[None]:
     finally:
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def operated_limits(chance: Random) -> list[tuple[Any, dict[str, int]]]:
+    """Timers are far, and journals full, within seconds."""
+    return [
+        (timers, {"_MARGIN_S": 6}),
+        (far_timers, {"AHEAD_MS": 2_000, "EARLIER_MS": 1_000}),
+        (model, {"MAX_JOURNAL": chance.choice([100_000, 100_000, 24, 40])}),
+    ]
 
 
 def small_settings(random: Random) -> Settings:

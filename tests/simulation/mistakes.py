@@ -7,6 +7,7 @@ A mistake is a small edit of a function's source, made for the time of a `with`.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import sys
 import textwrap
@@ -15,11 +16,29 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast_runtime.adapters import memory
-from holdfast_runtime.coordinator import attempts, channels, flush, node, owner, recovery, shard, timers
-from holdfast_runtime.engine import accept, finish, lifecycle, notify, object_queue, outbox, recent, transaction
+from holdfast_runtime.coordinator import attempts, channels, far_timers, flush, node, owner, recovery, shard, timers
+from holdfast_runtime.engine import (
+    accept,
+    decide,
+    finish,
+    journal,
+    key_listing,
+    lifecycle,
+    listing,
+    notify,
+    object_queue,
+    operate,
+    outbox,
+    recent,
+    restart,
+    state_edit,
+    transaction,
+)
 from holdfast_runtime.engine import attempts as engine_attempts
 from holdfast_runtime.engine import timers as engine_timers
 from holdfast_runtime.engine.commands import call, output, promise
+
+apply = importlib.import_module("holdfast_runtime.engine.commands.apply")  # its package has a function of that name
 
 
 class Outdated(Exception):
@@ -157,7 +176,7 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         )
     ],
     "results that are not kept are not remembered": [
-        Edit(recent, "recall", "for minute, (pages, _) in index.items():", "for minute, (pages, _) in ():")
+        Edit(recent, "_entries", "for minute, (pages, _) in index.items()", "for minute, (pages, _) in ()")
     ],
     "an arrival is still called fresh when it is sent again": [Edit(node, "again", "if not event.fresh:", "if True:")],
     "a timer fires early": [
@@ -183,6 +202,89 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         Edit(transaction.Transaction, "merge", "self.operations.append(operation)", "self.operations.append([page_id, None, {}])")
     ],
 }
+# What operators ask for, and what is forgotten in time.
+OPERATED: Final[dict[str, list[Edit]]] = {
+    "an operator's request that comes again is done again": [
+        Edit(operate, "operate", "if event.request and event.request == request:", "if False:")
+    ],
+    "a pause cuts into the attempt in flight": [Edit(operate, "_pause", "status == Status.RUNNING and event.in_flight", "False")],
+    "whether an attempt is in flight is looked up before pages are loaded": [
+        Edit(owner, "_operate", "guard=partial(_is_in_flight, shard, invocation, running)", "guard=None")
+    ],
+    "a failure ends a pause that was asked for": [
+        Edit(engine_attempts, "_fail", "pause = bool(document.get(model.PAUSE_REQUESTED))", "pause = False")
+    ],
+    "a cancel leaves a pause that has not begun": [
+        Edit(notify, "signal", "name == model.CANCEL_SIGNAL and document.get(model.PAUSE_REQUESTED)", "False")
+    ],
+    "a paused invocation goes on when something arrives": [
+        Edit(
+            notify,
+            "_append",
+            "if document[model.STATUS] != Status.SUSPENDED:",
+            "if document[model.STATUS] == Status.PAUSED:\n        resume(tx, invocation, document)\n"
+            "    if document[model.STATUS] != Status.SUSPENDED:",
+        )
+    ],
+    "an invocation that runs is moved to another deployment": [
+        Edit(operate, "_move", "pinned is None or document[model.STATUS] not in (Status.SUSPENDED, Status.PAUSED)", "pinned is None")
+    ],
+    "a resume goes on where it was, wherever it was to go": [
+        Edit(operate, "_move", "tx.merge(model.invocation_page(event.invocation), {model.DEPLOYMENT: chosen.id})", "pass")
+    ],
+    "a restart asked for again is made again": [
+        Edit(
+            restart,
+            "restart",
+            "if tx.get(new_page) is not None or recent.recall(tx, event.new_invocation) is not None:",
+            "if tx.get(new_page) is not None:",
+        )
+    ],
+    "a restart takes the whole journal": [
+        Edit(restart, "_prefix", "if index > upto and not missing:", "if False:"),
+        Edit(restart, "_prefix", 'if index <= upto or (kind == "c" and name in missing):', "if True:"),
+    ],
+    "a restart from the middle forgets results that came late": [
+        Edit(restart, "_prefix", 'if index <= upto or (kind == "c" and name in missing):', "if index <= upto:")
+    ],
+    "a restart begins with a journal that is over": [
+        Edit(restart, "restart", "if journal.is_gone(document, tx.now):", "if not document[model.LENGTH]:")
+    ],
+    "a purge leaves pages of the journal": [Edit(journal, "_drop_pages", "tx.drop(page_id)", "pass")],
+    "a purge leaves the row of the finished": [
+        Edit(listing, "unlist_finished", "tx.delete(model.finished_page(tx.shard, bucket, number), (invocation,))", "pass")
+    ],
+    "a row is not told of a retry": [
+        Edit(engine_attempts, "_fail", "listing.list_status(tx, event.invocation, document, Status.RUNNING)", "pass")
+    ],
+    "a result is shown past its retention": [Edit(decide, "_look", "if accept.is_over(document, tx.now):", "if False:")],
+    "a request joins a result past its retention": [
+        Edit(accept, "arrive", "if document is not None and is_over(document, tx.now):", "if False:")
+    ],
+    "a result is forgotten before its retention is over": [
+        Edit(decide, "_expire", "accept.is_over(document, tx.now)", "document[model.STATUS] == Status.DONE"),
+        Edit(finish, "finish", "at=_known_until(tx, document, expires_at)", "at=tx.now + retention // 2"),
+    ],
+    "a journal stays after its retention": [Edit(finish, "_limit_journal", "elif kept < retention:", "elif False:")],
+    "a request runs again when it comes after an early end of its retention": [
+        Edit(finish, "forget", "if document.get(model.REQUEST)", "if False")
+    ],
+    "the result of an earlier life is shown": [Edit(accept, "arrive", "recent.supersede(tx, event.invocation)", "pass")],
+    "a full journal takes more": [Edit(apply, "apply", "journal.is_full(scope.document)", "False")],
+    "an edit of state does not wait for its turn": [
+        Edit(object_queue, "edit", "if document is not None and document.get(model.LOCK) is not None:", "if False:")
+    ],
+    "an edit of state in the queue is lost": [Edit(object_queue, "leave", "state_edit.apply(tx, service, key, following)", "pass")],
+    "an edit of state does not look at the version": [Edit(state_edit, "apply", "fingerprint(before) != expected", "False")],
+    "a key stays listed when its last value is gone": [Edit(key_listing, "emptied", "leave(tx, service, key, document)", "pass")],
+    "far timers have no wake-up": [Edit(far_timers.FarTimers, "added", "if before is None or at_ms < before - EARLIER_MS:", "if False:")],
+    "a new owner does not move the wake-ups it finds": [
+        Edit(
+            far_timers.FarTimers, "start", "max(hour * model.HOUR_MS, near_ms), move=True", "max(hour * model.HOUR_MS, near_ms), move=False"
+        )
+    ],
+}
+MISTAKES.update(OPERATED)
 NAMES: Final = list(MISTAKES)
 
 

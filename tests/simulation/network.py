@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from holdfast_runtime.adapters.memory import MemoryLeases, MemoryLog, MemoryPages, memory_store
+from holdfast_runtime.adapters.memory import MemoryBlobs, MemoryLeases, MemoryLog, MemoryPages, memory_store
+from holdfast_runtime.engine import blob_ids, model
 from holdfast_runtime.engine.operations import decode, encode
+from holdfast_runtime.ports.inbox import Wake
 from holdfast_runtime.ports.peers import PeerUnavailable
 from holdfast_runtime.ports.store import LogItem, Member, ShardRecord, Store, StoredPage, StoreUnavailable
+from holdfast_runtime.ports.wakeups import WakeupsUnavailable
 
 from .loop import PROCESS
 
@@ -116,6 +120,23 @@ class FaultyStore:
         leases = self.true.leases
         assert isinstance(leases, MemoryLeases)
         return leases._shards[shard]
+
+    def has_blob(self, blob_id: str) -> bool:
+        blobs = self.true.blobs
+        assert isinstance(blobs, MemoryBlobs)
+        return blob_id in blobs._blobs
+
+    def sweep_blobs(self) -> int:
+        """Delete what neither log nor pages refer to, as the sweep of the embedded store does; how many."""
+        blobs = self.true.blobs
+        assert isinstance(blobs, MemoryBlobs)
+        logs = (item.operations for shard in range(self.true.shards) for item in self.log_items(shard).values())
+        documents = (page.document for page in self.pages().values() if page.document is not None)
+        referred = {blob_id for encoded in (*logs, *documents) for blob_id in blob_ids.referenced(encoded)}
+        unneeded = [blob_id for blob_id in blobs._blobs if blob_id not in referred]
+        for blob_id in unneeded:
+            del blobs._blobs[blob_id]
+        return len(unneeded)
 
     def blob(self, blob_id: str) -> bytes:
         return now(self.true.blobs.get(blob_id))  # type: ignore[no-any-return]
@@ -229,6 +250,42 @@ class _Blobs:
 
     async def delete(self, blob_ids: Sequence[str]) -> None:
         await self._wire.call("blob delete", lambda: now(self._blobs.delete(blob_ids)), write=True)
+
+
+class SimWakeups:
+    """Arranges wake-ups, or does not, or does and does not say so. `chance`: the operators' generator."""
+
+    def __init__(self, world: World, chance: Random) -> None:
+        self._world = world
+        self._chance = chance
+
+    async def arrange(self, wake: Wake, at_ms: int, *, replace: bool) -> None:
+        world, loop, chance = self._world, self._world.loop, self._chance
+        page_id = model.timer_page(wake.shard, wake.hour, wake.page)
+        world.oracle.demand(
+            page_id in world.oracle.shards[wake.shard].history, f"invariant 2: a wake-up for {page_id}, which is not durable"
+        )
+        answer: asyncio.Future[None] = loop.create_future()
+        fate = chance.random() if world.fault_rate else 1.0
+        if fate > 0.2:
+            loop.call_later(0.002, self._land, (wake.shard, wake.hour, wake.page), at_ms, replace, context=world.context)
+        if fate < 0.3:
+            world.count("wake-up refused")
+            loop.call_later(0.003, _unarranged, answer, context=world.context)
+        else:
+            loop.call_later(0.003, _resolve, answer, None, context=world.context)
+        await answer
+
+    def _land(self, page: tuple[int, int, int], at_ms: int, replace: bool) -> None:
+        there = self._world.wakeups.get(page)
+        if replace or there is None or there < self._world.earliest_ms():
+            self._world.count("wake-up arranged" if there is None else "wake-up moved")
+            self._world.wakeups[page] = at_ms
+
+
+def _unarranged(answer: asyncio.Future[None]) -> None:
+    if not answer.done():
+        answer.set_exception(WakeupsUnavailable("the scheduler refused"))
 
 
 class SimPeers:

@@ -7,46 +7,36 @@ import asyncio
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from holdfast.protocol import frames, messages
-from holdfast.protocol.manifest import HandlerManifest, HandlerType, ServiceType
 from holdfast.protocol.messages import MessageType as M
 from holdfast.protocol.versions import content_type
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.engine import model
-from holdfast_runtime.engine.registry import (
-    Deployment,
-    HandlerKind,
-    HandlerRevision,
-    InProcessAddress,
-    OnMaxAttempts,
-    RegistryView,
-    RetryPolicy,
-    ServiceRevision,
-)
+from holdfast_runtime.engine.registry import InProcessAddress, RegistryView
 from holdfast_runtime.ports.endpoint import Address, EndpointFailure, EndpointRequest, EndpointResponse
 from holdfast_runtime.ports.store import StoreUnavailable
 
+from .deployed import DEPLOYMENT, EPOCH_MS, VIEW
 from .handlers import Run
 from .loop import PROCESS, SimProcess
-from .network import SimPeers
+from .network import SimPeers, SimWakeups
 
 if TYPE_CHECKING:
     from .world import World
 
-EPOCH_MS: Final = 1_800_000_000_000
-DEPLOYMENT: Final = "dp_1simulated"
+__all__ = ["DEPLOYMENT", "EPOCH_MS", "VIEW", "Process", "run"]
 
 
 class SimClock:
     def __init__(self, world: World, skew_ms: int) -> None:
         self._loop = world.loop
-        self._skew_ms = skew_ms
+        self.skew_ms = skew_ms
 
     def now_ms(self) -> int:
-        return EPOCH_MS + self._skew_ms + int(self._loop.time() * 1000)
+        return EPOCH_MS + self.skew_ms + int(self._loop.time() * 1000)
 
     def monotonic(self) -> float:
         return self._loop.time()
@@ -77,18 +67,20 @@ class Process(SimProcess):
         self.context.run(PROCESS.set, self)
         self.connections: dict[int, asyncio.Future[Any]] = {}
         self.stopping = False
+        self.view = world.view
         self._connected = 0
         self.node: Node = Node(
             store=world.store.ports,
             endpoint=SimEndpoint(world),
             clock=self.clock,
             entropy=SimEntropy(world.random.randrange(1 << 60)),
-            registry=lambda: VIEW,
+            registry=lambda: self.view,
             settings=world.settings,
             peers=SimPeers(world),
             address=name,
+            wakeups=SimWakeups(world, world.operators.chance) if world.operated else None,
         )
-        self.coordinator = Coordinator(self.node, Registered(VIEW))  # type: ignore[arg-type]
+        self.coordinator = Coordinator(self.node, Registered(self))  # type: ignore[arg-type]
         world.loop.create_task(self._start(), context=self.context.copy())
 
     async def _start(self) -> None:
@@ -105,13 +97,22 @@ class Process(SimProcess):
         self.connections[self._connected] = answer
         return self._connected
 
+    def learn(self, view: RegistryView) -> None:
+        """It has looked at the registry."""
+        if view.version > self.view.version:
+            self.view = view
+
     def serves(self) -> bool:
         return self.alive and not self.stopping
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    view: RegistryView
+    process: Process
+
+    @property
+    def view(self) -> RegistryView:
+        return self.process.view
 
 
 class SimEndpoint:
@@ -122,7 +123,11 @@ class SimEndpoint:
 
     async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
         world, loop, random = self._world, self._world.loop, self._world.random
-        world.oracle.acts(PROCESS.get(), model.shard_of(request.headers["x-restate-invocation-id"], world.shards))
+        invocation = request.headers["x-restate-invocation-id"]
+        number = model.shard_of(invocation, world.shards)
+        world.oracle.acts(PROCESS.get(), number)
+        assert isinstance(address, InProcessAddress)
+        exchange = world.sends(PROCESS.get(), number, invocation, address.name)
         answer: asyncio.Future[EndpointResponse] = loop.create_future()
         loop.call_later(0.001 + random.random() * 0.03, self._arrive, request, answer, context=world.context)
         try:
@@ -130,6 +135,8 @@ class SimEndpoint:
                 return await answer
         except TimeoutError:
             raise EndpointFailure(f"no answer within {timeout_s} s", code=504) from None
+        finally:
+            world.exchanges[exchange] -= 1
 
     async def close(self) -> None:
         return
@@ -147,6 +154,8 @@ class SimEndpoint:
             return
         body = world.attempt(request)
         broken = None
+        if world.sick and world.operators.chance.random() < 0.6:
+            fate = 0.1  # as while a broken version is deployed
         if fate < 0.13:
             world.count("handler failed")
             body = _failing(body, random)
@@ -188,49 +197,3 @@ def _failing(body: bytes, random: Random) -> bytes:
 def run(request: EndpointRequest, *, now_ms: int, unique: Any) -> Run:
     assert request.headers["content-type"] == content_type(6)
     return Run(request.body, now_ms=now_ms, unique=unique)
-
-
-# ---- what is deployed
-
-
-def _handler(name: str, kind: HandlerKind, retention_ms: int, **more: Any) -> HandlerRevision:
-    return HandlerRevision(
-        name=name,
-        kind=kind,
-        public=True,
-        abort_timeout_ms=5_000,
-        journal_retention_ms=retention_ms,
-        idempotency_retention_ms=retention_ms,
-        workflow_retention_ms=retention_ms,
-        lazy_state=more.get("lazy_state", False),
-        retry=more.get("retry", RetryPolicy(50, 2.0, 500, None)),
-        manifest=HandlerManifest(name=name, type=None if kind is HandlerKind.SERVICE else HandlerType.SHARED),
-    )
-
-
-def _view() -> RegistryView:
-    hour = 3_600_000
-    shared, exclusive, plain = HandlerKind.SHARED, HandlerKind.EXCLUSIVE, HandlerKind.SERVICE
-    pausing = RetryPolicy(50, 2.0, 500, 3, OnMaxAttempts.PAUSE)
-    killing = RetryPolicy(50, 2.0, 500, 3, OnMaxAttempts.KILL)
-    services = {
-        "Plain": (ServiceType.SERVICE, [_handler("run", plain, hour)]),
-        "Fleeting": (ServiceType.SERVICE, [_handler("run", plain, 0)]),
-        "Brittle": (ServiceType.SERVICE, [_handler("run", plain, hour, retry=pausing)]),
-        "Doomed": (ServiceType.SERVICE, [_handler("run", plain, 0, retry=killing)]),
-        "Object": (ServiceType.VIRTUAL_OBJECT, [_handler("write", exclusive, hour), _handler("read", shared, 0)]),
-        "Lazy": (
-            ServiceType.VIRTUAL_OBJECT,
-            [_handler("write", exclusive, 5_000, lazy_state=True), _handler("read", shared, hour, lazy_state=True)],
-        ),
-        "Flow": (ServiceType.WORKFLOW, [_handler("run", HandlerKind.RUN, hour), _handler("query", shared, 0)]),
-    }
-    revisions = {
-        name: ServiceRevision(name, type_, 1, DEPLOYMENT, True, {handler.name: handler for handler in handlers})
-        for name, (type_, handlers) in services.items()
-    }
-    deployment = Deployment(DEPLOYMENT, InProcessAddress("simulated"), "RequestResponse", 5, 6, 6, EPOCH_MS, services=revisions)
-    return RegistryView(1, {DEPLOYMENT: deployment}, revisions)
-
-
-VIEW: Final = _view()

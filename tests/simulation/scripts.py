@@ -36,8 +36,10 @@ def unpack(body: bytes) -> tuple[str, Script]:
 class Author:
     """Draws scripts. Shared handlers never write, nobody awaits a handler of a key that it holds itself: that would wait for ever."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, operated: bool = False) -> None:
+        """operated: with what only operators' worlds can serve."""
         self.random = random
+        self._operated = operated
         self._workflows = 0
 
     def target(self) -> Target:
@@ -73,6 +75,8 @@ class Author:
             kinds += ["get", "lazyget", "keys"] + (["set", "set", "set", "clear", "clearall"] if handler == "write" else [])
         if service == "Flow":
             kinds += ["promise"] * 3 + (["set", "get", "ask"] if depth < 2 else [])
+        if self._operated:
+            kinds += ["outside", "later"] if depth < 2 else []
         kind = random.choice(kinds)
         match kind:
             case "run":
@@ -86,6 +90,11 @@ class Author:
             case "send":
                 target = self.target()
                 return ["send", *target, random.choice([0, 0, 500, 5_000]), self.script(target, depth + 1)]
+            case "later":
+                target = ("Plain", "run", None)
+                return ["send", *target, random.choice([9_500, 14_000, 30_000]), self.script(target, depth + 1)]
+            case "outside":
+                return ["outside", random.choice("uvw")]
             case "attach" | "output":
                 target = ("Plain", "run", None)
                 return [kind, *target, random.choice([0, 300]), self.script(target, depth + 1, floor)]

@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
@@ -34,10 +35,12 @@ from holdfast_runtime.ports.peers import PeerUnavailable
 from holdfast_runtime.ports.store import StoreUnavailable
 
 from .checkers import Life, Oracle, Violation
+from .deployed import VIEW, Stage
 from .handlers import Mismatch
-from .limits import small_limits, small_settings
+from .limits import operated_limits, small_limits, small_settings
 from .loop import PROCESS, SimLoop, running
 from .network import FaultyStore
+from .operators import Operators
 from .processes import EPOCH_MS, Process, run
 from .scripts import Author, Script, Target, pack
 
@@ -70,15 +73,27 @@ class World:
         self.meddles = self.random.random() < 0.5  # whether clients cancel, kill and purge
         self.reruns = self.random.choice([0, 0, 30])
         self.duration = self.random.choice([5.0, 12.0, 25.0])
+        # Operators have a generator of their own, and half of the worlds: the others are as they were before there were any.
+        self.operated = seed % 2 == 1
+        self.operators = Operators(self)
+        self.stage = Stage.first(self.operators.chance)
+        self.view = self.stage.view() if self.operated else VIEW
+        self.jumpy = self.operated and self.operators.chance.random() < 0.3
+        if self.operated:
+            self.settings = replace(self.settings, timer_horizon_s=9.0, wakeup_pace_s=0.01)
         # what is broken just now
         self.store_down = False
+        self.sick = False  # handlers fail more often than not
         self.cut_off: list[Process] = []
         self.cut_off_peers: list[Any] = []
         self.trap: str | None = None
         # what is there
         self.store = FaultyStore(self, self.shards)
         self.oracle = Oracle(self)
-        self.author = Author(self.random)
+        self.author = Author(self.random, operated=self.operated)
+        self.wakeups: dict[tuple[int, int, int], int] = {}  # timer page -> when its wake-up is arranged for
+        self.exchanges: Counter[tuple[int, int, str, int]] = Counter()  # attempts in flight: shard, epoch, invocation, its life
+        self.ahead_ms, self.jumps = max(self.skews), 0  # the most that a wall clock ever was ahead; how often one jumped
         self.expiring: dict[str, tuple[int, int]] = {}
         self.processes: list[Process] = []
         self.known: dict[str, tuple[InvocationId, Target]] = {}  # acknowledged
@@ -101,8 +116,22 @@ class World:
             self.trace(what)
 
     def latest_ms(self) -> int:
-        """The wall clock that is ahead of all others."""
-        return EPOCH_MS + int(self.loop.time() * 1000) + max(self.skews)
+        """The wall clock that is ahead of all others, or was."""
+        return EPOCH_MS + int(self.loop.time() * 1000) + self.ahead_ms
+
+    def earliest_ms(self) -> int:
+        """The wall clock that is behind all others."""
+        skews = [*self.skews, *(process.clock.skew_ms for process in self.processes if process.alive)]
+        return EPOCH_MS + int(self.loop.time() * 1000) + min(skews)
+
+    def set_clock(self, process: Process, skew_ms: int) -> None:
+        self.ahead_ms = max(self.ahead_ms, skew_ms)
+        self.jumps += 1
+        process.clock.skew_ms = skew_ms
+
+    def is_over(self, life: Life) -> bool:
+        """Its result is past its retention by every clock."""
+        return life.expires_at is not None and life.expires_at <= self.earliest_ms()
 
     def unique(self) -> str:
         self._numbers += 1
@@ -116,7 +145,8 @@ class World:
     # -- the course of a world
 
     def play(self) -> World:
-        with small_limits(), running(self.loop), self._watched():
+        more = operated_limits(self.operators.chance) if self.operated else ()
+        with small_limits(more), running(self.loop), self._watched():
             try:
                 for number in range(self.random.choice([1, 2, 3, 3])):
                     self.processes.append(Process(self, f"p{number}"))
@@ -125,10 +155,18 @@ class World:
                     self.task(self._client())
                 self.task(self._nemesis())
                 self.task(self._watch())
+                if self.operated:
+                    self.task(self.operators.work())
+                    self.task(self.operators.registry())
+                    self.task(self.operators.sickness())
+                if self.jumpy:
+                    self.task(self.operators.clocks())
                 self._run(self.duration)
                 self._calm()
                 self._come_to_rest()
+                self.counts["blob swept"] += self.store.sweep_blobs()
                 self.oracle.check_rest()
+                self._look_at_all()
                 self._check_tasks()
             except BaseException as error:
                 if self.error is None:
@@ -170,11 +208,15 @@ class World:
         """Faults stop; whoever is down comes back."""
         self.trace("calm")
         self.fault_rate = 0.0
-        self.store_down = False
+        self.store_down = self.sick = False
         self.cut_off.clear()
         self.cut_off_peers.clear()
         self.trap = None
+        if self.operated:
+            self.stage = replace(Stage.first(self.operators.chance), version=self.stage.version + 1)
+            self.operators.spread(0.0)
         for number, process in enumerate(list(self.processes)):
+            process.clock.skew_ms = process.clock.skew_ms if abs(process.clock.skew_ms) < 1_000 else 0
             process.fuse = -1
             if process.paused:
                 self.loop.resume(process)
@@ -190,6 +232,18 @@ class World:
         attached = [self.task(self._attach(*known)) for known in self.known.values()]
         self._settle(end, lambda: all(task.done() for task in attached) and not self._unfinished())
         self._run(2.0)
+
+    def _look_at_all(self) -> None:
+        """What is kept can be read to its last byte."""
+        if not self.operated:
+            return
+        known = [name for name, lives in self.oracle.lives.items() if not self.is_over(lives[-1])]
+        looking = [self.task(self._read("describe", InvocationId.parse(name))) for name in known]
+        end = self.loop.time() + 60.0
+        while not all(task.done() for task in looking):
+            self._run(1.0)
+            if self.loop.time() > end:
+                raise Violation("liveness: what is kept cannot be read")
 
     def _settle(self, end: float, at_rest: Callable[[], bool]) -> None:
         cancel_at = end - 200.0
@@ -259,11 +313,26 @@ class World:
 
     # -- attempts
 
+    def sends(self, process: Any, shard_number: int, invocation: str, address: str) -> tuple[int, int, str, int]:
+        """An attempt leaves a process; what it is counted as in `exchanges`."""
+        shard = process.node.shards.get(shard_number)
+        epoch = shard.epoch if shard is not None else -1
+        exchange = shard_number, epoch, invocation, len(self.oracle.lives.get(invocation, ()))
+        self.exchanges[exchange] += 1
+        if epoch == self.oracle.shards[shard_number].epoch and self.operated:
+            self.oracle.operators.sent(invocation, self.oracle.document(invocation), address.partition("@")[0])
+        return exchange
+
+    def exchanging(self, shard: int, epoch: int, invocation: str) -> bool:
+        """Whether the owner of that epoch has an attempt in flight."""
+        return self.exchanges[shard, epoch, invocation, len(self.oracle.lives.get(invocation, ()))] > 0
+
     def attempt(self, request: EndpointRequest) -> bytes:
         """A request has reached the handlers."""
         try:
             attempt = run(request, now_ms=EPOCH_MS + int(self.loop.time() * 1000), unique=self.unique)
             life = self.oracle.attempt_given(str(attempt.id), attempt.entries)
+            attempt.ancestors = life.ancestors
             expected = self.oracle.expected_state(life, len(attempt.entries))
             if expected is not None and not attempt.start.partial_state and attempt.state != expected:
                 raise Violation(f"I2: the state given to {attempt.id} is {attempt.state}, it must be {expected}")
@@ -278,6 +347,10 @@ class World:
             if (str(attempt.id), id(life), index) not in self.awaited:
                 self.awaited.add((str(attempt.id), id(life), index))
                 self.task(self._resolve(attempt.id, index))
+        for number, name in enumerate(response.wanted):
+            if (str(attempt.id), id(life), -1 - number) not in self.awaited:
+                self.awaited.add((str(attempt.id), id(life), -1 - number))
+                self.task(self.operators.signal(attempt.id, name))
         return response.body
 
     def _count_idle(self, life: Life, known: int, ended: str) -> None:
@@ -329,7 +402,10 @@ class World:
                         else:
                             self._observe(invocation, outcome)
                     else:
+                        over = self._is_over_now(invocation)
                         accepted = await self.rpc(process, lambda p=process, i=invocation: p.coordinator.send(i, wanted), 20.0)  # type: ignore[misc]
+                        if over is not None and not accepted.new:
+                            self._check_joined(invocation, *over)
                         self.count("send acknowledged" if accepted.new else "send joined")
                         self.oracle.acknowledged(str(invocation), "a send")
                     self.known[str(invocation)] = (invocation, target)
@@ -339,6 +415,15 @@ class World:
             if not derived:
                 return
             await asyncio.sleep(0.3)
+
+    def _is_over_now(self, invocation: InvocationId) -> tuple[Life, int] | None:
+        life = self.oracle.life(str(invocation))
+        return (life, self.jumps) if life is not None and self.is_over(life) else None
+
+    def _check_joined(self, invocation: InvocationId, life: Life, jumps: int) -> None:
+        """Who repeats a request after the result's retention starts a new life."""
+        if self.oracle.lives[str(invocation)][-1] is life and jumps == self.jumps:
+            raise Violation(f"expiry: {invocation} was over at {life.expires_at} and is joined")
 
     async def _ask_again(self) -> None:
         """Something about an invocation that was acknowledged."""
@@ -440,17 +525,17 @@ class World:
                 and len(self.oracle.lives[str(invocation)]) == 1
             ):
                 raise Violation(f"I6: {invocation} is said not to be ready, it ended {self.loop.time() - ended:.1f} s ago")
-        elif str(invocation) not in self.purged and self._must_exist(invocation):
+        elif str(invocation) not in self.purged and self.must_exist(str(invocation)):
             raise Violation(f"I1: {invocation} was acknowledged and is said not to exist")
 
     def _ended_since(self, invocation: InvocationId) -> float | None:
         life = self.oracle.life(str(invocation))
         return life.ended_at if life is not None and life.result is not None else None
 
-    def _must_exist(self, invocation: InvocationId) -> bool:
+    def must_exist(self, invocation: str) -> bool:
         """Not ended, or not so long ago that its retention may be over."""
-        life = self.oracle.life(str(invocation))
-        return life is not None and life.result is None and len(self.oracle.lives[str(invocation)]) == 1
+        life = self.oracle.life(invocation)
+        return life is not None and life.result is None and len(self.oracle.lives[invocation]) == 1
 
     async def _attach(self, invocation: InvocationId, target: Target) -> None:
         while True:
@@ -499,11 +584,13 @@ class World:
         return (True, self.oracle.bytes_of(result[1])) if result[0] == "v" else (False, result[1], result[2])
 
     async def _operator(self) -> None:
-        """Resumes what has used up its attempts."""
+        """Resumes what has used up its attempts; cancels what was run again and waits for what only its ancestor was sent."""
         while True:
             await asyncio.sleep(2.0)
             for name in self._unfinished():
                 document = self.oracle.document(name)
+                if self.oracle.lives[name][-1].ancestors and document is not None and document[model.STATUS] == Status.SUSPENDED:
+                    await self._operate("cancel", InvocationId.parse(name))
                 if document is not None and document[model.STATUS] == Status.PAUSED:
                     self.count("paused at rest")
                     await self._operate("resume", InvocationId.parse(name))
@@ -513,6 +600,10 @@ class World:
             if process.name == address and process.alive:
                 return process
         return None
+
+    def any_process(self, random: Random) -> Process | None:
+        serving = [process for process in self.processes if process.serves()]
+        return random.choice(serving) if serving else None
 
     def _any_process(self) -> Process | None:
         serving = [process for process in self.processes if process.serves()]

@@ -28,12 +28,15 @@ def arrive(tx: Transaction, event: Arrive) -> Arrived:
         document = None
     if document is not None:
         return _join(tx, event, document)
-    remembered = None if event.fresh else recent.recall(tx, event.invocation)
-    # A derived id may be used again once its result is not kept; only the same request, sent again, must not run twice.
-    if remembered is not None and (event.minted_at is not None or (event.request and event.request == remembered[1])):
-        return Arrived(Arrival.NEW, remembered[0])
+    if not event.fresh:
+        # A derived id may be used again once its result is not kept; only the same request, sent again, must not run twice.
+        remembered = recent.recall(tx, event.invocation, None if event.minted_at is not None else event.request)
+        if remembered is not None:
+            return Arrived(Arrival.NEW, remembered)
     if not event.fresh and event.minted_at is not None and event.minted_at + model.STALE_REQUEST_MS < tx.now:
         return Arrived(Arrival.STALE)
+    if not event.fresh:
+        recent.supersede(tx, event.invocation)
     create(tx, event)
     return Arrived(Arrival.NEW, execute_at=event.execute_at)
 
@@ -159,8 +162,8 @@ def attach(tx: Transaction, message: Message) -> None:
     document = tx.get(model.invocation_page(message["id"]))
     sink = message["to"]
     if document is None or is_over(document, tx.now):
-        remembered = recent.recall(tx, message["id"]) if document is None else None
-        tell(tx, sink, remembered[0] if remembered is not None else failure(404, "not found"))
+        remembered = recent.result_of(tx, message["id"]) if document is None else None
+        tell(tx, sink, remembered if remembered is not None else failure(404, "not found"))
     elif document[model.STATUS] == Status.DONE:
         tell(tx, sink, document[model.RESULT])
     elif message["now"]:

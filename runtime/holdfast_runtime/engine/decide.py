@@ -119,8 +119,8 @@ def _expire(tx: Transaction, invocation: str) -> None:
 def _look(tx: Transaction, event: Look) -> Seen:
     document = tx.get(model.invocation_page(event.invocation))
     if document is None:
-        remembered = recent.recall(tx, event.invocation) if event.again else None
-        return Seen(remembered is not None, remembered[0] if remembered is not None else None)
+        remembered = recent.result_of(tx, event.invocation) if event.again else None
+        return Seen(remembered is not None, remembered)
     if accept.is_over(document, tx.now):
         return Seen(False)
     return Seen(True, document.get(model.RESULT), document.get(model.EXPIRES_AT), document[model.TARGET])

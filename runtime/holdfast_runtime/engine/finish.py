@@ -88,7 +88,12 @@ def drop_journal(tx: Transaction, invocation: str) -> None:
 
 
 def forget(tx: Transaction, invocation: str, document: Document) -> None:
-    """Purge or expiry of a finished invocation; with a workflow's run go its state and promises (service protocol §6.7)."""
+    """Purge or expiry of a finished invocation; with a workflow's run go its state and promises (service protocol §6.7).
+
+    The request that created it may still be delivered a second time, and must not run again.
+    """
+    if document.get(model.REQUEST) and tx.now < document[model.CREATED_AT] + model.RECENT_MS:
+        recent.remember(tx, invocation, document[model.RESULT], document[model.REQUEST], hidden=True)
     service, _, key, kind = document[model.TARGET]
     listing.unlist_finished(tx, invocation, document)
     journal.drop(tx, invocation, document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast_runtime.engine import accept, finish, journal, lifecycle, listing, model, notify, pinning, recent
+from holdfast_runtime.engine import accept, finish, journal, lifecycle, listing, model, notify, pinning
 from holdfast_runtime.engine.effects import StartAttempt
 from holdfast_runtime.engine.events import Operate, Operated, Verb
 from holdfast_runtime.engine.lifecycle import Change
@@ -73,9 +73,6 @@ def _kill(tx: Transaction, event: Operate, document: Document) -> Operated:
 def _purge(tx: Transaction, event: Operate, document: Document) -> Operated:
     if document[model.STATUS] != Status.DONE:
         return Operated.NOT_COMPLETED
-    if document.get(model.REQUEST) and tx.now < document[model.CREATED_AT] + model.RECENT_MS:
-        # The request that created it may still be delivered a second time, and must not run again.
-        recent.remember(tx, event.invocation, document[model.RESULT], document[model.REQUEST])
     finish.forget(tx, event.invocation, document)
     return Operated.APPLIED
 
