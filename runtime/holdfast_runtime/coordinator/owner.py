@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from holdfast_runtime.coordinator import requests, scans, views
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.shard import Fenced, Shard
-from holdfast_runtime.engine import model, state_edit
+from holdfast_runtime.engine import state_edit
 from holdfast_runtime.engine.events import Arrival, Arrive, Arrived, Deliver, EditState, Look, MessagesReceived, Operated, Seen
 
 
@@ -108,11 +110,18 @@ async def _look(shard: Shard, request: Request) -> Reply:
 
 
 async def _operate(shard: Shard, request: Request) -> Reply:
-    # in_flight is read in the same instant as the decision: nothing is awaited between a decision's last load and its end.
-    page_id = model.invocation_page(request["id"])
-    await shard.load([page_id])
-    event = requests.parse_operate(request, in_flight=shard.attempts.in_flight(request["id"]))
-    answer, lsn = await shard.perform(event)
+    invocation: str = request["id"]
+    while True:
+        # Loading pages takes time, in which an attempt may start or end: the decision counts only if it was told what is so in its instant.
+        running = shard.attempts.in_flight(invocation)
+        event = requests.parse_operate(request, in_flight=running)
+        answer, lsn = await shard.perform(event, guard=partial(_is_in_flight, shard, invocation, running))
+        if answer is not None:
+            break
     assert isinstance(answer, Operated)
     await answerable(shard, lsn)
     return {"operated": answer.value}
+
+
+def _is_in_flight(shard: Shard, invocation: str, expected: bool) -> bool:
+    return shard.attempts.in_flight(invocation) is expected
