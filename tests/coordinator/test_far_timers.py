@@ -124,7 +124,25 @@ async def test_a_new_owner_arranges_what_it_finds() -> None:
         await schedule(replica, "far", 5 * HOUR_S)
     async with running(Replica(store, wakeups=wakeups)):
         await until(lambda: wakeups.asked)
-    assert [replace for _, _, replace in wakeups.asked] == [False]
+    assert [replace for _, _, replace in wakeups.asked] == [True]
+
+
+async def test_a_timer_added_after_a_take_over_is_woken_for() -> None:
+    """The wake-up of the page was set for a timer fifty minutes later, and stayed there."""
+    store, wakeups = memory_store(1), Arranged()
+    now = SystemClock().now_ms()
+    start = ((now // (HOUR_S * 1000) + 5) * HOUR_S * 1000 - now) // 1000
+    async with running(Replica(store, wakeups=wakeups)) as replica:
+        await schedule(replica, "late", start + 3_100)
+        await until(lambda: wakeups.asked)
+    async with running(Replica(store, wakeups=wakeups)) as replica:
+        await until(lambda: len(wakeups.asked) == 2)
+        await schedule(replica, "early", start + 100)
+    arranged = {}
+    for wake, at_ms, replace in wakeups.asked:
+        if replace or wake not in arranged:
+            arranged[wake] = at_ms
+    assert max(arranged.values()) <= now + (start + 100) * 1000 - 60_000
 
 
 async def test_a_timer_that_falls_due_while_nobody_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

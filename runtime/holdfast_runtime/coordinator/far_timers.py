@@ -1,8 +1,9 @@
 """Wake-ups for timers that are too far away to be kept in memory (storage design §7).
 
 Every page of far timers has one wake-up, a little ahead of its first timer. Nothing depends on it while a process is alive: every owner
-reads the pages that come near. It is arranged after the timer is durable; what could not be arranged is tried again, and a new owner
-arranges all pages it finds, which changes nothing where the wake-up exists.
+reads the pages that come near. It is arranged after the timer is durable; what could not be arranged is tried again. A new owner arranges
+all pages it finds, and moves the wake-ups that exist to where it believes they are: else a timer that is added before the first one of a
+page would not move a wake-up that is set for the first one.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class FarTimers:
         for hour, last in index.items():
             if (hour + 1) * model.HOUR_MS > near_ms:
                 for number in range(last + 1):
-                    self._want((hour, number), max(hour * model.HOUR_MS, near_ms), move=False)
+                    self._want((hour, number), max(hour * model.HOUR_MS, near_ms), move=True)
         self._shard.spawn(self._run())
 
     def added(self, at_ms: int, hour: int, number: int) -> None:
