@@ -114,6 +114,25 @@ async def test_a_peer_that_goes_loses_what_is_under_way_and_is_found_again() -> 
         await again.close()
 
 
+async def test_a_peer_that_cannot_be_reached_is_told_to_the_log_once_and_again_when_it_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "holdfast.peers")
+    bound = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{bound.getsockname()[1]}"
+    bound.close()
+    async with network() as peers:
+        for _ in range(3):
+            with pytest.raises(PeerUnavailable, match=f"no connection to the peer at {address}: "):
+                await peers.ask(address, {})
+        again = PeerServer(SECRET, SystemEntropy(), echo)
+        await again.start(socket.create_server(("127.0.0.1", int(address.split(":")[1]))))
+        await peers.ask(address, {})
+        await again.close()
+    assert [(record.message, vars(record)["peer"]) for record in caplog.records] == [
+        ("peers.unreachable", address),
+        ("peers.reached", address),
+    ]
+
+
 async def test_a_fault_of_the_other_side_is_an_unknown_outcome_not_a_hang(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(request: Request) -> Request:
         raise RuntimeError("a fault")

@@ -175,6 +175,7 @@ class PeerNetwork:
         self._dead_after_s = dead_after_s
         self._connections: dict[str, _Caller] = {}
         self._connecting: dict[str, asyncio.Task[_Caller]] = {}
+        self._unreachable: set[str] = set()  # told to the log, once
 
     async def ask(self, address: str, request: Request) -> Request:
         """`address`: host:port, an IPv6 host in brackets. Raises PeerUnavailable; ValueError for a request that is too large."""
@@ -204,10 +205,12 @@ class PeerNetwork:
             if task.cancelled():
                 raise PeerUnavailable("this process is ending") from None
             raise
-        except TimeoutError as problem:
-            raise PeerUnavailable(f"no connection to the peer at {address} within {CONNECT_TIMEOUT_S:g} s") from problem
-        except OSError as problem:
-            raise PeerUnavailable(f"no connection to the peer at {address}: {problem}") from problem
+        except (OSError, PeerUnavailable) as problem:
+            within = f" within {CONNECT_TIMEOUT_S:g} s" if isinstance(problem, TimeoutError) else f": {problem}"
+            if address not in self._unreachable:
+                self._unreachable.add(address)
+                log.warning("peers.unreachable", extra={"peer": address, "error": f"no connection{within}"})
+            raise PeerUnavailable(f"no connection to the peer at {address}{within}") from problem
 
     async def _connect(self, address: str) -> _Caller:
         host, port = parse_address(address)
@@ -221,6 +224,9 @@ class PeerNetwork:
             connection.close()
             raise
         self._connections[address] = connection
+        if address in self._unreachable:
+            self._unreachable.discard(address)
+            log.info("peers.reached", extra={"peer": address})
         return connection
 
 
