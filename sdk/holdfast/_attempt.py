@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
+from holdfast._misuse import end_of, place_of
 from holdfast._pending import (
     Pending,
     decode_leaf,
@@ -119,6 +120,7 @@ class Attempt:
         self.began_at = time.monotonic()
         self._thread = threading.get_ident()
         self.task: object = None  # the asyncio task of an async handler
+        self.ended = False  # the response is complete
         self._closures: dict[Leaf, Closure] = {}
         self._deadlines: list[_Deadline] = []
         self._sagas: list[Saga] = []
@@ -137,9 +139,14 @@ class Attempt:
     def invoke(self) -> Any:
         """Calls the handler: its result, or the coroutine that gives it."""
         context = self.handler.context(self)
-        if self.handler.takes_argument:
-            return self.handler.function(context, self.argument())
-        return self.handler.function(context)
+        arguments = (self.argument(),) if self.handler.takes_argument else ()
+        result = self.handler.function(context, *arguments)
+        if not self.handler.is_async and inspect.iscoroutine(result):
+            result.close()
+            misuse(
+                f"handler {self.handler.full_name} is a plain `def` that returned a coroutine; write `async def`, below its decorators too"
+            )
+        return result
 
     def returned(self, value: Any) -> None:
         """The handler's result."""
@@ -158,7 +165,10 @@ class Attempt:
             pass  # the response says why
         mismatch = self.machine.mismatch
         if mismatch is not None:
-            self.machine.error(str(mismatch), code=mismatch.code)
+            place = place_of(mismatch.__traceback__) or end_of(self.handler.function)
+            if place is not None:
+                mismatch.at(place)
+            self.machine.error(str(mismatch), code=mismatch.code, stacktrace="".join(traceback.format_exception(mismatch)))
 
     def _error(self, error: BaseException, run: Leaf | None = None, delay_ms: int | None = None) -> None:
         if delay_ms is None and isinstance(error, RetryableError) and error.retry_after is not None:
@@ -254,7 +264,11 @@ class Attempt:
         """A side effect."""
         self.check()
         if not callable(function):
+            if inspect.iscoroutine(function):
+                function.close()  # no warning about never awaiting it on top
             raise TypeError(f"run takes a function and its arguments, found {function!r}; write ctx.run(f, x), not ctx.run(f(x))")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise TypeError(f"retry is a RetryPolicy, found {retry!r}; write RetryPolicy(max_attempts=...)")
         chosen = result_serde(function) if serde is None else serde_for(serde)
         leaf = self.machine.run(name or _label(function))
         if leaf.kind == "run":
@@ -453,6 +467,8 @@ class Attempt:
 
     def check(self) -> None:
         """Refuses uses of the context that replay cannot repeat."""
+        if self.ended:
+            misuse(f"the context of an attempt of {self.handler.full_name} was used after its end; do not keep a context")
         if _IN_RUN.get():
             misuse("the context was used inside a function given to ctx.run; do it outside and pass the result in")
         if threading.get_ident() != self._thread:

@@ -36,6 +36,7 @@ async def drive(attempt: Attempt) -> bytes:
         raise  # the server stops: no response at all
     except (Exception, Suspended, BaseExceptionGroup) as error:  # groups: a task group wraps Suspended
         attempt.raised(error)
+    attempt.ended = True
     return attempt.machine.response()
 
 

@@ -27,6 +27,7 @@ def drive(attempt: Attempt) -> bytes:
         attempt.returned(attempt.invoke())
     except (Exception, Suspended, BaseExceptionGroup) as error:  # groups: a task group wraps Suspended
         attempt.raised(error)
+    attempt.ended = True
     return attempt.machine.response()
 
 

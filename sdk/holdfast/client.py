@@ -79,6 +79,8 @@ class Client:
         region: str | None = None,
         signing_name: str = "execute-api",
     ) -> None:
+        if auth not in (None, "iam"):
+            raise ValueError(f"auth is 'iam' or None, found {auth!r}; other schemes travel in headers=")
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"base_url must be http:// or https:// and a host, found '{base_url}'")

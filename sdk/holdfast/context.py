@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from holdfast import _attempt, _calls, _pending
+from holdfast import _attempt, _calls, _misuse, _pending
 from holdfast._attempt import Attempt, Request
 from holdfast._pending import Pending, Selected
 from holdfast.errors import TerminalError
@@ -52,6 +52,11 @@ class DurableFuture(Generic[T]):
     def done(self) -> bool:
         """Whether the result has arrived, as far as this handler has waited. The same on replay."""
         return self._pending.done()
+
+    if not typing.TYPE_CHECKING:
+
+        def __bool__(self) -> bool:
+            raise TypeError("a durable future is neither true nor false; await it, or give it to ctx.gather or ctx.select")
 
 
 class CallFuture(DurableFuture[T]):
@@ -149,6 +154,13 @@ class _Timeout:
         self._attempt = attempt
         self._after = after
 
+    if not typing.TYPE_CHECKING:
+
+        def __enter__(self) -> None:
+            raise TypeError("this handler is async: write `async with ctx.timeout(...)`")
+
+        def __exit__(self, *_: object) -> None: ...
+
     async def __aenter__(self) -> None:
         self._deadline = self._attempt.enter_deadline(self._after)
 
@@ -161,6 +173,13 @@ class _Saga:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+
+    if not typing.TYPE_CHECKING:
+
+        def __enter__(self) -> None:
+            raise TypeError("this handler is async: write `async with ctx.saga(...)`")
+
+        def __exit__(self, *_: object) -> None: ...
 
     async def __aenter__(self) -> None:
         self._saga = self._attempt.enter_saga()
@@ -180,6 +199,11 @@ class Context:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+
+    if not typing.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            _misuse.no_such_attribute(self, name)
 
     @property
     def request(self) -> Request:
@@ -558,8 +582,8 @@ async def _wait(attempt: Attempt, pending: Pending[T]) -> T:
 
 
 def _durable(future: Any, where: str) -> Pending[Any]:
-    if isinstance(future, DurableFuture):
-        return future._pending
-    if hasattr(future, "close"):
-        future.close()  # a coroutine: no warning about never awaiting it on top
-    raise TypeError(f"{where} combines durable futures, found {type(future).__qualname__}; wrap other work in ctx.run")
+    if not isinstance(future, DurableFuture):
+        if hasattr(future, "close"):
+            future.close()  # a coroutine: no warning about never awaiting it on top
+        _misuse.not_durable(future, where)
+    return future._pending

@@ -49,6 +49,10 @@ class Endpoint:
         compression: str | None = None,
     ) -> None:
         self.services: dict[str, ServiceBase] = {}
+        if not services:
+            raise ValueError("an endpoint without services serves nothing; pass at least one Service, VirtualObject or Workflow")
+        if isinstance(identity_keys, str):
+            raise TypeError(f"identity_keys is a list of keys, found the text {identity_keys!r}; write [{identity_keys!r}]")
         for service in services:
             if not isinstance(service, ServiceBase):
                 raise TypeError(f"expected services, found {service!r}; pass the Service, not a handler")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
+from holdfast._misuse import check_options
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -27,6 +29,8 @@ class RetryPolicy:
     on_max_attempts: Literal["pause", "kill"] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("initial_interval", "max_interval", "max_duration"):
+            _checked(name, getattr(self, name))
         if self.max_attempts is not None and self.max_attempts < 1:
             raise ValueError(f"max_attempts counts the first attempt: expected 1 or more, found {self.max_attempts}")
         if self.on_max_attempts not in (None, "pause", "kill"):
@@ -83,16 +87,25 @@ def milliseconds(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
 
 
+def _checked(name: str, duration: timedelta | None) -> int | None:
+    """In milliseconds; the error of a bad one names the option."""
+    try:
+        return _optional_ms(duration)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
 def manifest_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The members of the manifest records for these arguments; raises on unknown names and bad values."""
     found: dict[str, Any] = {}
+    check_options(arguments)
     for name, value in arguments.items():
         if value is None:
             continue
         if name == "retry":
             found.update(_retry_options(value))
         elif name in _DURATIONS:
-            found[_DURATIONS[name]] = milliseconds(value)
+            found[_DURATIONS[name]] = _checked(name, value)
         elif name in _PLAIN:
             found[_PLAIN[name]] = value
         else:
@@ -101,6 +114,8 @@ def manifest_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _retry_options(policy: RetryPolicy) -> dict[str, Any]:
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"retry is a RetryPolicy, found {policy!r}; write RetryPolicy(max_attempts=...)")
     if policy.max_duration is not None:
         raise ValueError("max_duration limits runs only; give services and handlers max_attempts instead")
     members = {

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, Unpack, overload
 
-from holdfast import sync
+from holdfast import _misuse, sync
 from holdfast.context import (
     Context,
     ObjectContext,
@@ -53,9 +53,11 @@ class Handler(Generic[In, Out]):
         self.service_type = service.type
         self.kind = kind
         self.function = function
-        self.name: str = arguments.get("name") or function.__name__
+        self.name = arguments.get("name") or str(getattr(function, "__name__", type(function).__name__))
         self.accept = arguments.get("accept")
         self.content_type = arguments.get("content_type")
+        _misuse.check_media_type("accept", self.accept)
+        _misuse.check_media_type("content_type", self.content_type)
         plain = {key: value for key, value in arguments.items() if key not in ("name", "accept", "content_type")}
         self.options = manifest_options(plain)
         self.is_async = inspect.iscoroutinefunction(function)
@@ -64,7 +66,8 @@ class Handler(Generic[In, Out]):
         self._types: tuple[Serde[Any], Serde[Any]] | None = None
         self._annotations: tuple[Any, Any] = (Any, Any)
         if not _HANDLER_NAME.fullmatch(self.name):
-            raise ValueError(f"handler name '{self.name}' does not match {_HANDLER_NAME.pattern}")
+            hint = "; give it a name=" if self.name == "<lambda>" else ""
+            raise ValueError(f"{service.name}: handler name '{self.name}' does not match {_HANDLER_NAME.pattern}{hint}")
         with suppress(NameError):  # a type defined further down; the endpoint resolves again
             self.resolve()
 
@@ -167,9 +170,14 @@ class HandlerDecorator(Generic[AsyncCtx, SyncCtx]):
         if function is None:
             merged: Any = {**self._arguments, **arguments}
             return HandlerDecorator(self._service, self._kind, self._contexts, merged)
+        _misuse.check_function(function, repr(self._service), self._written())
         handler: Handler[Any, Any] = Handler(self._service, self._kind, self._contexts, function, self._arguments)
         self._service._add(handler)
         return handler
+
+    def _written(self) -> str:
+        word = {"SHARED": "shared", "WORKFLOW": "main"}.get(self._kind or "", "handler")
+        return f"@{self._service.name}.{'handler' if self._service.type == 'WORKFLOW' and word == 'shared' else word}"
 
 
 class ServiceBase:
@@ -178,10 +186,16 @@ class ServiceBase:
     type: ClassVar[ServiceType]
 
     def __init__(self, name: str, **options: Unpack[OptionArguments]) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a {_words(self.type)} is a text, found {name!r}")
         if not _SERVICE_NAME.fullmatch(name):
             raise ValueError(f"service name '{name}' does not match {_SERVICE_NAME.pattern}")
         if name.lower().startswith("restate") or name.lower() == "openapi":
             raise ValueError(f"service name '{name}' is reserved; choose another")
+        if "workflow_retention" in options:
+            raise TypeError(
+                f"'{name}': workflow_retention is an option of the main handler of a workflow: @{name}.main(workflow_retention=...)"
+            )
         self.name = name
         self.options = manifest_options(options)
         self.handlers: dict[str, Handler[Any, Any]] = {}
@@ -217,7 +231,18 @@ class ServiceBase:
         handlers: dict[str, Handler[Any, Any]] = self.__dict__.get("handlers", {})
         if name in handlers:
             return handlers[name]
+        if name in ("handler", "shared", "main"):
+            kinds = {"shared": "a VirtualObject (of a Workflow, every @....handler is shared)", "main": "a Workflow"}
+            raise AttributeError(
+                f"a {_words(self.type)} has no @{self.__dict__.get('name')}.{name}; it belongs to {kinds.get(name, 'a service')}"
+            )
         raise AttributeError(f"{_words(self.type)} '{self.__dict__.get('name')}' has no handler '{name}'")
+
+    if not typing.TYPE_CHECKING:
+
+        def __call__(self, *_: object, **__: object) -> typing.NoReturn:
+            word = "main or @{0}.handler" if self.type == "WORKFLOW" else "handler"
+            raise TypeError(f"a {_words(self.type)} is no decorator; write @{self.name}.{word.format(self.name)}")
 
     def __repr__(self) -> str:
         return f"<{_words(self.type)} {self.name}>"

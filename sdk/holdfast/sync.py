@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, TypeVar, TypeVarTuple, Unpack, cast, overload
 
-from holdfast import _attempt, _calls, _drive_sync, _pending
+from holdfast import _attempt, _calls, _drive_sync, _misuse, _pending
 from holdfast._attempt import Attempt, Request
 from holdfast._pending import Pending, Selected
 from holdfast.errors import TerminalError
@@ -53,6 +53,11 @@ class DurableFuture(Generic[T]):
     def done(self) -> bool:
         """Whether the result has arrived, as far as this handler has waited. The same on replay."""
         return self._pending.done()
+
+    if not typing.TYPE_CHECKING:
+
+        def __bool__(self) -> bool:
+            raise TypeError("a durable future is neither true nor false; ask it for its result(), or give it to ctx.gather or ctx.select")
 
 
 class CallFuture(DurableFuture[T]):
@@ -162,6 +167,13 @@ class _Timeout:
         self._attempt = attempt
         self._after = after
 
+    if not typing.TYPE_CHECKING:
+
+        async def __aenter__(self) -> None:
+            raise TypeError("this handler is a plain def: write `with ctx.timeout(...)`")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
     def __enter__(self) -> None:
         self._deadline = self._attempt.enter_deadline(self._after)
 
@@ -174,6 +186,13 @@ class _Saga:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
+
+    if not typing.TYPE_CHECKING:
+
+        async def __aenter__(self) -> None:
+            raise TypeError("this handler is a plain def: write `with ctx.saga(...)`")
+
+        async def __aexit__(self, *_: object) -> None: ...
 
     def __enter__(self) -> None:
         self._saga = self._attempt.enter_saga()
@@ -352,6 +371,11 @@ class Context:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self.start = Starter(attempt)
+
+    if not typing.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            _misuse.no_such_attribute(self, name)
 
     @property
     def request(self) -> Request:
@@ -683,6 +707,8 @@ class WorkflowContext(ObjectContext, SharedWorkflowContext):
 def _durable(future: Any, where: str) -> Pending[Any]:
     if isinstance(future, DurableFuture):
         return future._pending
+    if isinstance(future, list | tuple | set | dict):
+        _misuse.not_durable(future, where)
     raise TypeError(
         f"{where} combines durable futures, found {type(future).__qualname__}; begin the work with "
         f"ctx.start, e.g. ctx.{where}(ctx.start.run(f), ctx.start.call(g))"

@@ -364,6 +364,12 @@ async def test_a_mismatch_names_entry_record_and_request() -> None:
         swallowed: "entry 1 records run 'charge', the handler issued sleep.",
         blocked: "entry 1 records run 'charge', the handler issued a wait for awakeable",
     }
+    asked = {
+        other_type: "in other_type: await ctx.sleep(HOUR)",
+        other_name: 'in other_name: await ctx.run(lambda: 1, name="refund")',
+        swallowed: "in swallowed: await ctx.sleep(HOUR)",
+        blocked: "in blocked: await ctx.awakeable(str)",
+    }
     for body, text in expected.items():
         journal = Journal()
         await attempt(first, journal)
@@ -373,6 +379,11 @@ async def test_a_mismatch_names_entry_record_and_request() -> None:
         assert text in error.message
         assert "Usual causes" in error.message
         assert error.related_command_index == 1
+        assert "Traceback" in error.stacktrace
+
+        place = error.message.splitlines()[1]
+        assert "test_attempts.py line " in place
+        assert place.endswith(asked.get(body, "begins: it ended here"))
 
 
 async def test_clean_up_code_cannot_add_to_a_finished_attempt() -> None:

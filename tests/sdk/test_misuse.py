@@ -1,6 +1,7 @@
 """Misuse is refused where it is written: at registration, else at the call that is wrong, with a clear text."""
 
 import asyncio
+import functools
 import socket
 import warnings
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast import (
+    Client,
     Context,
     ObjectContext,
     RetryPolicy,
@@ -19,6 +21,7 @@ from holdfast import (
     WorkflowContext,
     sync,
 )
+from holdfast.aws import lambda_handler
 from holdfast.endpoint import Endpoint
 from holdfast.protocol.frames import split
 from holdfast.protocol.messages import Error, MessageType, parse
@@ -233,3 +236,248 @@ async def test_compensate_belongs_in_a_saga() -> None:
         ctx.compensate(print)
 
     assert "ctx.saga()" in await failure_of(use)
+
+
+# ---- What cannot be registered
+
+
+def not_decorated(ctx: sync.Context) -> int:
+    return 1
+
+
+async def yields(ctx: Context) -> Any:
+    yield 1
+
+
+class Holder:
+    async def method(self, ctx: Context, text: str) -> str:
+        return text
+
+
+class Callable:
+    def __call__(self, ctx: sync.Context) -> int:
+        return 1
+
+
+registered = Service("registered")
+
+
+@registered.handler
+async def known(ctx: Context, number: int) -> int:
+    return number
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (lambda: Service("s").handler("h"), r"@s\.handler\(name='h'\), found @s\.handler\('h'\)"),
+        (lambda: Service("s").handler(known), r"<handler registered/known> is a handler already"),
+        (lambda: VirtualObject("o").shared(yields), "'yields' yields, but a handler returns one result"),
+        (lambda: Service("s").handler(Holder.method), "'method' is a method; handlers are functions of a module"),
+        (lambda: Service("s").handler(Holder), "expected a function of a module below @s.handler, found type"),
+        (lambda: Service("s").handler(staticmethod(known.function)), "found staticmethod"),
+        (lambda: Service("s").handler(Callable()), "expected a function of a module below @s.handler, found Callable"),
+        (lambda: Service("s").handler(3), "expected a function of a module below @s.handler, found int 3"),
+        (lambda: Service("s").handler(lambda ctx: 1), "'<lambda>' does not match .*; give it a name="),
+        (lambda: Service("s")(known.function), "a service is no decorator; write @s.handler"),
+        (lambda: Workflow("w")(known.function), "a workflow is no decorator; write @w.main or @w.handler"),
+        (lambda: Service("s").shared, "a service has no @s.shared; it belongs to a VirtualObject"),
+        (lambda: VirtualObject("o").main, "a virtual object has no @o.main; it belongs to a Workflow"),
+        (lambda: Service("s").checkout, "service 's' has no handler 'checkout'"),
+        (lambda: Service(3), "the name of a service is a text, found 3"),
+        (lambda: Service("s", retry=3), r"retry is a RetryPolicy, found 3; write RetryPolicy\(max_attempts=...\)"),
+        (lambda: Service("s", private="yes"), "private is True, False or None, found 'yes'"),
+        (lambda: Service("s", lazy_state=1), "lazy_state is True, False or None, found 1"),
+        (lambda: Service("s", documentation=3), "documentation is a text, found 3"),
+        (lambda: Service("s", metadata={"a": 1}), "metadata maps texts to texts"),
+        (lambda: Service("s", metadata="a"), "metadata maps texts to texts"),
+        (lambda: Workflow("w", workflow_retention=timedelta(1)), r"option of the main handler of a workflow: @w\.main\(workflow_retention"),
+        (lambda: Service("s", journal_retention=timedelta(-1)), "journal_retention: a duration cannot be negative"),
+        (lambda: Service("s").handler(accept="json")(known.function), "accept is a media type such as 'application/json', found 'json'"),
+        (lambda: RetryPolicy(initial_interval=3), r"initial_interval: expected a timedelta, found 3; write timedelta\(seconds"),
+        (lambda: RetryPolicy(factor=0.5), "factor must be at least 1"),
+        (lambda: RetryPolicy(on_max_attempts="stop"), "on_max_attempts is 'pause' or 'kill', found 'stop'"),
+        (lambda: Service("s", retry=RetryPolicy(max_duration=timedelta(1))), "max_duration limits runs only"),
+        (lambda_handler, "serves nothing; pass at least one Service"),
+        (lambda: lambda_handler(known), "expected services, found <handler registered/known>; pass the Service"),
+        (lambda: lambda_handler(registered, identity_keys="publickeyv1_x"), r"identity_keys is a list .*; write \['publickeyv1_x'\]"),
+        (lambda: lambda_handler(registered, identity_keys=["x"]), "an identity key is publickeyv1_"),
+        (lambda: Client("localhost:8080"), "base_url must be http:// or https://"),
+        (lambda: Client("http://localhost", auth="sigv4"), "auth is 'iam' or None, found 'sigv4'"),
+        (
+            lambda: Client("http://localhost").call(not_decorated),
+            "expected a handler object.*pass the decorated function",
+        ),
+        (lambda: Client("http://localhost").call("orders.checkout"), "has the form 'service/handler', found 'orders.checkout'"),
+        (lambda: Client("http://localhost").call(known, 1, key="k"), "belongs to a plain service, which has no keys"),
+        (lambda: Client("http://localhost").call(known, 1, idempotency_key=""), "idempotency_key is empty"),
+    ],
+)
+def test_refused_where_it_is_written(wrong: Any, text: str) -> None:
+    with pytest.raises((TypeError, ValueError, AttributeError), match=text):
+        wrong()
+
+
+# ---- What is refused at the call that is wrong
+
+
+async def _if_future(ctx: Context) -> None:
+    if ctx.run(len, "abc"):
+        pass
+
+
+async def _gather_a_list(ctx: Context) -> None:
+    await ctx.gather([ctx.run(len, "abc")])  # type: ignore[arg-type]
+
+
+async def _select_a_dict(ctx: Context) -> None:
+    await ctx.select(a={"b": ctx.run(len, "abc")})  # type: ignore[arg-type]
+
+
+async def _plain_with(ctx: Context) -> None:
+    with ctx.timeout(timedelta(1)):  # type: ignore[attr-defined]
+        pass
+
+
+async def _plain_saga(ctx: Context) -> None:
+    with ctx.saga():  # type: ignore[attr-defined]
+        pass
+
+
+async def _state(ctx: Context) -> None:
+    await ctx.get("x")  # type: ignore[attr-defined]
+
+
+async def _promise(ctx: Context) -> None:
+    await ctx.promise("x")  # type: ignore[attr-defined]
+
+
+async def _misspelt(ctx: Context) -> None:
+    await ctx.awakable(str)  # type: ignore[attr-defined]
+
+
+async def _unknown(ctx: Context) -> None:
+    await ctx.zzz()  # type: ignore[attr-defined]
+
+
+async def _seconds(ctx: Context) -> None:
+    await ctx.sleep(3)  # type: ignore[arg-type]
+
+
+async def _past(ctx: Context) -> None:
+    ctx.send("a/b", delay=timedelta(-1))
+
+
+async def _retry_number(ctx: Context) -> None:
+    await ctx.run(len, "abc", retry=3)  # type: ignore[call-overload]
+
+
+async def _called_coroutine(ctx: Context) -> None:
+    await ctx.run(asyncio.sleep(0))  # type: ignore[call-overload]
+
+
+async def _no_concurrency(ctx: Context) -> None:
+    await ctx.map(len, ["a"], concurrency=0)
+
+
+async def _undecorated(ctx: Context) -> None:
+    await ctx.call(not_decorated)  # type: ignore[call-overload]
+
+
+async def _wrong_argument(ctx: Context) -> None:
+    await ctx.call(known, object())  # type: ignore[misc]
+
+
+async def _not_json(ctx: Context) -> None:
+    ctx.resolve_awakeable("sign_1x", object())
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (_if_future, "a durable future is neither true nor false; await it"),
+        (_gather_a_list, "gather takes each future by itself, found a list; write ctx.gather(*futures)"),
+        (_select_a_dict, "select takes each future by itself, found a dict; write ctx.select(**futures)"),
+        (_plain_with, "this handler is async: write `async with ctx.timeout(...)`"),
+        (_plain_saga, "this handler is async: write `async with ctx.saga(...)`"),
+        (_state, "Context has no 'get'; only handlers of virtual objects and workflows have a key and state"),
+        (_promise, "Context has no 'promise'; durable promises belong to workflows"),
+        (_misspelt, "Context has no 'awakable'; did you mean 'awakeable'?"),
+        (_unknown, "Context has no 'zzz'; it has as_completed, awakeable, "),
+        (_seconds, "expected a timedelta, found 3; write timedelta(seconds=...)"),
+        (_past, "a duration cannot be negative"),
+        (_retry_number, "retry is a RetryPolicy, found 3"),
+        (_called_coroutine, "write ctx.run(f, x), not ctx.run(f(x))"),
+        (_no_concurrency, "concurrency must be at least 1, found 0"),
+        (_undecorated, "pass the decorated function itself"),
+        (_wrong_argument, "argument of registered/known: "),
+        (_not_json, "object"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_refused_at_the_call(use: Any, text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert text in await failure_of(use)
+
+
+async def test_shared_handlers_are_told_where_state_is_written() -> None:
+    carts = VirtualObject("carts")
+
+    @carts.shared
+    async def look(ctx: SharedObjectContext) -> None:
+        ctx.set("x", 1)  # type: ignore[attr-defined]
+
+    body = await Journal().attempt(Endpoint([carts]), "/invoke/carts/look")
+    last = list(split(body))[-1]
+    assert "a shared handler only reads state: write it in an exclusive handler" in str(parse(last.type, last.body))
+
+
+async def test_plain_handlers_are_told_their_own_way() -> None:
+    def started(ctx: sync.Context) -> None:
+        if ctx.start.run(len, "abc"):
+            pass
+
+    assert "ask it for its result()" in await failure_of(started, plain=True)
+
+    def listed(ctx: sync.Context) -> None:
+        ctx.gather([ctx.start.run(len, "abc")])  # type: ignore[arg-type]
+
+    assert "write ctx.gather(*futures)" in await failure_of(listed, plain=True)
+
+    def finished(ctx: sync.Context) -> None:
+        ctx.gather(len("abc"))  # type: ignore[arg-type]
+
+    assert "begin the work with ctx.start" in await failure_of(finished, plain=True)
+
+
+async def test_a_wrapped_handler_says_that_it_became_plain() -> None:
+    service = Service("s")
+
+    def logged(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(ctx: Any) -> Any:
+            return function(ctx)
+
+        del wrapper.__annotations__, wrapper.__wrapped__
+        return wrapper
+
+    async def inner(ctx: Context) -> None: ...
+
+    service.handler(name="h")(logged(inner))
+    last = list(split(await Journal().attempt(Endpoint([service]), "/invoke/s/h")))[-1]
+    assert "handler s/h is a plain `def` that returned a coroutine; write `async def`" in str(parse(last.type, last.body))
+
+
+async def test_a_context_cannot_be_kept() -> None:
+    kept: list[Context] = []
+
+    async def keeps(ctx: Context) -> None:
+        kept.append(ctx)
+        await ctx.sleep(timedelta(1))
+
+    service = Service("s")
+    service.handler(name="h")(keeps)
+    await Journal().attempt(Endpoint([service]), "/invoke/s/h")
+    with pytest.raises(RuntimeError, match="the context of an attempt of s/h was used after its end; do not keep a context"):
+        kept[0].send("a/b")

@@ -60,6 +60,11 @@ class JournalMismatchError(ProtocolError):
         self.issued = issued
         self.issued_type = issued_type  # type id of the issued command; None when the handler waits or ends
 
+    def at(self, place: str) -> None:
+        """Adds the line of the handler, for the reader; what the machine compares does not know it."""
+        first, _, rest = str(self).partition("\n")
+        self.args = (f"{first}\n  at {place}\n{rest}",)
+
 
 class Recorded(NamedTuple):
     """One command of the journal, as it was stored."""
