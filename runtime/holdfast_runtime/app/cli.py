@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "serve": (_RUN, "serve", "serve"),
     "demo": (_RUN, "demo", "demo"),
     "lint": (_USE, "lint", "lint"),
+    "cost": (_USE, "cost", "cost"),
     "call": (_USE, "call", "call"),
     "invocations": (_LOOK, "invocations", "app"),
     "state": (_LOOK, "state", "app"),
