@@ -24,6 +24,7 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
     "internet-facing": {"LoadBalancer": "internet-facing", "CertificateArn": CERTIFICATE, "AllowedCidr": "0.0.0.0/0"},
     "own key": {"KmsKeyArn": KEY},
     "no samples": {"SampleHandlers": "false"},
+    "other processor": {"Architecture": "x86_64"},
     "everything": {
         "LoadBalancer": "internet-facing",
         "CertificateArn": CERTIFICATE,

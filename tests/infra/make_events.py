@@ -36,7 +36,7 @@ QUERY: Final = "delay=5m"
 
 def discover(service: str) -> Any:
     accept = ", ".join(f"application/vnd.restate.endpointmanifest.v{version}+json" for version in (1, 2, 3, 4))
-    return _lambda_event(EndpointRequest("GET", "/discover", (("accept", accept),), b""))
+    return _lambda_event(EndpointRequest("GET", "/discover", {"accept": accept}, b""))
 
 
 def invoke(service: str) -> Any:
@@ -44,7 +44,7 @@ def invoke(service: str) -> Any:
     start = Start(id=INVOCATION.raw, debug_id=str(INVOCATION), known_entries=1, key=key, random_seed=7)
     journal = encode(MessageType.START, start.SerializeToString())
     journal += input_command([("content-type", "application/json")], json.dumps(request).encode())
-    headers = (("content-type", content_type(6)), ("accept", content_type(6)), ("x-restate-invocation-id", str(INVOCATION)))
+    headers = {"content-type": content_type(6), "accept": content_type(6), "x-restate-invocation-id": str(INVOCATION)}
     return _lambda_event(EndpointRequest("POST", f"/invoke/{service}/{handler}", headers, journal))
 
 

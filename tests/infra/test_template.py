@@ -119,3 +119,10 @@ def test_the_admin_port_is_not_reachable(stacks: dict[str, Stack]) -> None:
         rules = [item for group in stack.of("AWS::EC2::SecurityGroup").values() for item in group["SecurityGroupIngress"]]
         rules += stack.of("AWS::EC2::SecurityGroupIngress").values()
         assert not [rule for rule in rules if rule["FromPort"] <= 9070 <= rule["ToPort"]]
+
+
+@pytest.mark.parametrize(("variant", "function", "container"), [("default", "arm64", "ARM64"), ("other processor", "x86_64", "X86_64")])
+def test_everything_runs_on_the_same_processor(stacks: dict[str, Stack], variant: str, function: str, container: str) -> None:
+    stack = stacks[variant]
+    assert all(one["Architectures"] == [function] for one in stack.of("AWS::Lambda::Function").values())
+    assert stack.only("AWS::ECS::TaskDefinition")["RuntimePlatform"]["CpuArchitecture"] == container

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Everything that is known about the templates: lint, every combination of parameters, roles, security rules, packages as `sam build` makes
+# them, a rehearsed deployment, events in containers, the CDK constructs. Takes some minutes and one core; skips say what is missing.
+set -eu
+cd "$(dirname "$0")/.."
+sh scripts/install.sh dev
+.venv/bin/python tests/conformance/setup.py >/dev/null
+sh scripts/install_tools.sh lint sam security cdk
+HOLDFAST_INFRASTRUCTURE=long exec .venv/bin/python -m pytest -p no:cacheprovider tests/infra "$@"
