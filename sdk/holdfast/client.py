@@ -293,8 +293,18 @@ class Client:
 class AsyncClient:
     """The same for asyncio: each request runs in a thread of its own."""
 
-    def __init__(self, base_url: str, **options: Any) -> None:
-        self._client = Client(base_url, **options)
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: timedelta = timedelta(minutes=15),
+        headers: Mapping[str, str] | None = None,
+        retry: RetryPolicy | None = PATIENT,
+        auth: Literal["iam"] | None = None,
+        region: str | None = None,
+        signing_name: str = "execute-api",
+    ) -> None:
+        self._client = Client(base_url, timeout=timeout, headers=headers, retry=retry, auth=auth, region=region, signing_name=signing_name)
 
     @overload
     async def call(
@@ -318,9 +328,28 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> T: ...
     @overload
-    async def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Any) -> T: ...
+    async def call(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        returns: type[T],
+    ) -> T: ...
     @overload
-    async def call(self, target: str, argument: Any = None, /, **options: Any) -> Any: ...
+    async def call(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any: ...
     async def call(self, target: Any, argument: Any = None, /, **options: Any) -> Any:
         """Calls a handler and waits for its result."""
         call: Any = self._client.call
@@ -350,7 +379,17 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> Sent[T]: ...
     @overload
-    async def send(self, target: str, argument: Any = None, /, **options: Any) -> Sent[Any]: ...
+    async def send(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        delay: timedelta | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Sent[Any]: ...
     async def send(self, target: Any, argument: Any = None, /, **options: Any) -> Sent[Any]:
         """Starts a handler, now or after `delay`, without waiting for it."""
         send: Any = self._client.send

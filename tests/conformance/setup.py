@@ -1,4 +1,5 @@
-"""Installs what the test suite runs against into `tools/`, which is untracked: official SDK and tools, DynamoDB's stand-in.
+"""Installs what the test suite runs against into `tools/`, which is untracked: official SDK and tools, DynamoDB's stand-in,
+the second type checker.
 
 Idempotent, and done at once when everything is there in these versions. Packages come from the index that npm
 is configured with. The Python SDK, hypercorn and awslambdaric belong to the development environment.
@@ -20,6 +21,7 @@ PACKAGES = {
     "@restatedev/restate-server": "1.7.12",
     "@restatedev/restate": "1.7.12",
     "node": "22",
+    "pyright": "1.1.414",  # from npm: the package of the same name on Python's index fetches this one when it is first run
 }
 if (sys.platform, platform.machine()) == ("linux", "x86_64"):  # elsewhere DYNAMODB_EMULATOR names a build of one's own
     PACKAGES["@dynoxide/linux-x64"] = "1.2.1"

@@ -5,10 +5,14 @@ from datetime import datetime, timedelta
 from typing import assert_type
 
 from holdfast import (
+    AsyncClient,
+    CallFuture,
+    Client,
     Context,
     DurableFuture,
     Handler,
     ObjectContext,
+    RetryPolicy,
     Service,
     SharedObjectContext,
     VirtualObject,
@@ -24,7 +28,13 @@ class Order:
     total: int
 
 
+class Gift(Order): ...
+
+
 orders, carts, signup = Service("orders"), VirtualObject("carts"), Workflow("signup")
+Service("s", retry=RetryPolicy(max_attempts=3), private=True, journal_retention=timedelta(days=1), metadata={"team": "shop"})
+Service("s", retries=3)  # type: ignore[call-arg]
+Service("s", abort_timeout=3)  # type: ignore[arg-type]
 
 
 def charge(card: str, amount: int, currency: str = "EUR") -> str:
@@ -94,6 +104,67 @@ async def run(ctx: WorkflowContext, order: Order) -> bool:
     await promise.resolve("yes")  # type: ignore[arg-type]
     assert_type(await promise.peek(), bool | None)
     return await promise
+
+
+@orders.handler
+def scale(ctx: sync.Context, factor: float) -> float:
+    return factor
+
+
+@orders.handler(inactivity_timeout=timedelta(seconds=3), lazy_state="no")  # type: ignore[call-overload, untyped-decorator]
+async def unlikely(ctx: Context) -> None: ...
+
+
+@orders.handler
+async def more(ctx: Context, order: Order) -> None:
+    assert_type(await ctx.call(scale, 1), float)
+    assert_type(await ctx.call(plain, Gift("g", 1)), str)
+    call = ctx.call(plain, order, idempotency_key="k", headers={"a": "b"})
+    assert_type(call, CallFuture[str])
+    assert_type(await call.invocation_id, str)
+    assert_type((await ctx.select(a=call, b=ctx.sleep(timedelta(1)))).name, str)
+    async for done in ctx.as_completed([ctx.run(ship, order), ctx.run(ship, order)]):
+        assert_type(await done, bool)
+    a, b, c, d = await ctx.gather(ctx.now(), call, ctx.run(ship, order), ctx.sleep(timedelta(1)))
+    assert_type(a, datetime)
+    assert_type(b, str)
+    assert_type(c, bool)
+    assert_type(d, None)
+    assert_type(await ctx.gather(*[ctx.call(scale, n) for n in (1.0, 2.0)]), tuple[float, ...])
+    assert_type(await ctx.map(charge_all, ["a", "b"], concurrency=2), list[int])
+    await ctx.map(ship, ["order"])  # type: ignore[arg-type]
+    assert_type(await ctx.invocation("inv_1").attach(Order), Order)
+    assert_type(await ctx.invocation("inv_1").output(Order), Order | None)
+    assert_type(await ctx.run(charge, "card", 1, retry=RetryPolicy(max_duration=timedelta(1)), serde=str), str)
+    async with ctx.saga(), ctx.timeout(timedelta(1)):
+        ctx.compensate(charge, "card", 1)
+        ctx.compensate(charge, 1, "card")  # type: ignore[arg-type]
+    with ctx.saga():  # type: ignore[attr-defined]
+        pass
+
+
+def charge_all(card: str) -> int:
+    return len(card)
+
+
+def outside(client: Client, order: Order) -> None:
+    assert_type(client.call(add, 3, key="k"), list[str])
+    assert_type(client.call("orders/checkout", order, returns=bool), bool)
+    assert_type(client.attach(client.send(checkout, order)), bool)
+    assert_type(client.output("inv_1", Order), Order)
+    client.call(add, "three", key="k")  # type: ignore[misc]
+    client.call(add, key="k")  # type: ignore[arg-type]
+    Client("http://localhost", auth="sigv4")  # type: ignore[arg-type]
+
+
+async def outside_async(order: Order) -> None:
+    client = AsyncClient("http://localhost:8080", auth="iam", timeout=timedelta(minutes=1))
+    assert_type(await client.call(add, 3, key="k"), list[str])
+    assert_type(await client.call("orders/checkout", order, returns=bool, idempotency_key="k"), bool)
+    assert_type(await client.attach(await client.send(checkout, order, delay=timedelta(1))), bool)
+    await client.send(checkout, 3)  # type: ignore[misc]
+    AsyncClient("http://localhost:8080", timeout=3)  # type: ignore[arg-type]
+    await client.call("a/b", 3, keys="k")  # type: ignore[call-overload]
 
 
 assert_type(add, Handler[int, list[str]])
