@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "dev": (_RUN, "dev", "dev"),
     "serve": (_RUN, "serve", "serve"),
     "demo": (_RUN, "demo", "demo"),
+    "new": (_USE, "new", "new"),
     "lint": (_USE, "lint", "lint"),
     "cost": (_USE, "cost", "cost"),
     "call": (_USE, "call", "call"),
