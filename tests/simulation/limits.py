@@ -54,7 +54,7 @@ def operated_limits(chance: Random) -> list[tuple[Any, dict[str, int]]]:
     return [
         (timers, {"_MARGIN_S": 6}),
         (far_timers, {"AHEAD_MS": 2_000, "EARLIER_MS": 1_000}),
-        (model, {"MAX_JOURNAL": chance.choice([100_000, 100_000, 24, 40])}),
+        (model, {"MAX_JOURNAL": chance.choice([100_000, 100_000, 100_000, 10, 16])}),
     ]
 
 

@@ -208,9 +208,6 @@ OPERATED: Final[dict[str, list[Edit]]] = {
         Edit(operate, "operate", "if event.request and event.request == request:", "if False:")
     ],
     "a pause cuts into the attempt in flight": [Edit(operate, "_pause", "status == Status.RUNNING and event.in_flight", "False")],
-    "whether an attempt is in flight is looked up before pages are loaded": [
-        Edit(owner, "_operate", "guard=partial(_is_in_flight, shard, invocation, running)", "guard=None")
-    ],
     "a failure ends a pause that was asked for": [
         Edit(engine_attempts, "_fail", "pause = bool(document.get(model.PAUSE_REQUESTED))", "pause = False")
     ],
@@ -247,9 +244,6 @@ OPERATED: Final[dict[str, list[Edit]]] = {
     "a restart from the middle forgets results that came late": [
         Edit(restart, "_prefix", 'if index <= upto or (kind == "c" and name in missing):', "if index <= upto:")
     ],
-    "a restart begins with a journal that is over": [
-        Edit(restart, "restart", "if journal.is_gone(document, tx.now):", "if not document[model.LENGTH]:")
-    ],
     "a purge leaves pages of the journal": [Edit(journal, "_drop_pages", "tx.drop(page_id)", "pass")],
     "a purge leaves the row of the finished": [
         Edit(listing, "unlist_finished", "tx.delete(model.finished_page(tx.shard, bucket, number), (invocation,))", "pass")
@@ -266,10 +260,6 @@ OPERATED: Final[dict[str, list[Edit]]] = {
         Edit(finish, "finish", "at=_known_until(tx, document, expires_at)", "at=tx.now + retention // 2"),
     ],
     "a journal stays after its retention": [Edit(finish, "_limit_journal", "elif kept < retention:", "elif False:")],
-    "a request runs again when it comes after an early end of its retention": [
-        Edit(finish, "forget", "if document.get(model.REQUEST)", "if False")
-    ],
-    "the result of an earlier life is shown": [Edit(accept, "arrive", "recent.supersede(tx, event.invocation)", "pass")],
     "a full journal takes more": [Edit(apply, "apply", "journal.is_full(scope.document)", "False")],
     "an edit of state does not wait for its turn": [
         Edit(object_queue, "edit", "if document is not None and document.get(model.LOCK) is not None:", "if False:")
@@ -278,11 +268,6 @@ OPERATED: Final[dict[str, list[Edit]]] = {
     "an edit of state does not look at the version": [Edit(state_edit, "apply", "fingerprint(before) != expected", "False")],
     "a key stays listed when its last value is gone": [Edit(key_listing, "emptied", "leave(tx, service, key, document)", "pass")],
     "far timers have no wake-up": [Edit(far_timers.FarTimers, "added", "if before is None or at_ms < before - EARLIER_MS:", "if False:")],
-    "a new owner does not move the wake-ups it finds": [
-        Edit(
-            far_timers.FarTimers, "start", "max(hour * model.HOUR_MS, near_ms), move=True", "max(hour * model.HOUR_MS, near_ms), move=False"
-        )
-    ],
 }
 MISTAKES.update(OPERATED)
 NAMES: Final = list(MISTAKES)

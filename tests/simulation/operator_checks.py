@@ -91,6 +91,8 @@ class OperatorChecks:
             busy = oracle.world.exchanging(shard, oracle.shards[shard].epoch, invocation)
             oracle.demand(not busy, f"pause: {invocation} is paused while an attempt of it is in flight")
         if deployment is not None and after.get(model.DEPLOYMENT) != deployment:
+            waited = status in (Status.SUSPENDED, Status.PAUSED)
+            oracle.demand(waited, f"resume: {invocation} is moved while it is {Status(status).name}")
             self._moved(shard, invocation, request, after)
         retry = fields.get(model.RETRY)
         if retry and retry[2] is not None:

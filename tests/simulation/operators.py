@@ -10,7 +10,7 @@ import asyncio
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.protocol import ids
+from holdfast.protocol import ids, messages
 from holdfast.protocol.ids import InvocationId
 from holdfast_runtime.coordinator import requests
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, Failed, InvocationFilter, NotFound, Scan, Success
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from .processes import Process
     from .world import World
 
-MAX_RESTARTS: Final = 8  # each runs a whole script again
+MAX_RESTARTS: Final = 5  # each runs a whole script again
 TRIES: Final = 5
 LATEST_BIRTHS: Final = 25  # among which operators choose
+WAYS: Final = ("output", "attach", "describe", "list", "scan", "named scan", "operate")
 DONE: Final = (Operated.APPLIED, Operated.ACCEPTED)
 LOST: Final = (CoordinatorUnavailable, TimeoutError, StoreUnavailable)
 
@@ -46,7 +47,7 @@ class Operators:
 
     async def work(self) -> None:
         world, chance = self._world, self.chance
-        pace = chance.choice([0.1, 0.4, 1.5])
+        pace = chance.choice([0.15, 0.4, 1.0])
         while world.fault_rate:
             await asyncio.sleep(pace * chance.random() * 2)
             if world.fault_rate:
@@ -90,7 +91,7 @@ class Operators:
         verbs = ["pause", "pause", "resume", "move", "purge journal", "restart", "restart", "edit", "edit", "look", "look", "signal"]
         if self._world.meddles:
             verbs += ["cancel", "kill", "purge"]
-        verb = self.chance.choice(verbs)
+        chance, verb = self.chance, self.chance.choice(verbs)
         match verb:
             case "edit":
                 await self._edit()
@@ -101,8 +102,12 @@ class Operators:
             case "signal":
                 await self._signal_somebody()
             case "move":
-                where = self.chance.choice([pinning.LATEST, *DEPLOYMENTS])
-                await self.operate(Verb.RESUME, self._somebody(Status.PAUSED, Status.SUSPENDED), where)
+                name = self._somebody(Status.PAUSED, Status.SUSPENDED, Status.RUNNING, pinned=True)
+                await self.operate(Verb.RESUME, name, chance.choice([pinning.LATEST, *DEPLOYMENTS[:2], *DEPLOYMENTS]))
+            case "pause":
+                name = self._somebody(Status.RUNNING, Status.SUSPENDED)
+                if await self.operate(Verb.PAUSE, name) is Operated.ACCEPTED and chance.random() < 0.6:  # it has not begun
+                    await self.operate(chance.choice([Verb.CANCEL, Verb.RESUME] if self._world.meddles else [Verb.RESUME]), name)
             case "resume":
                 await self.operate(Verb.RESUME, self._somebody(Status.PAUSED, Status.RUNNING))
             case "purge journal":
@@ -113,13 +118,16 @@ class Operators:
             case _:
                 await self.operate(Verb(verb), self._somebody(*Status))
 
-    def _somebody(self, *statuses: Status) -> str | None:
-        """An invocation that was born lately, of one of the statuses if there is one."""
+    def _somebody(self, *statuses: Status, pinned: bool = False) -> str | None:
+        """An invocation that was born lately, of one of the statuses, and pinned if it is to be, if there is one."""
         oracle = self._world.oracle
         names = list(oracle.lives)[-LATEST_BIRTHS:]
         if not names:
             return None
-        fitting = [name for name in names if (oracle.document(name) or {}).get(model.STATUS) in statuses]
+        documents = {name: oracle.document(name) or {} for name in names}
+        fitting = [name for name in names if documents[name].get(model.STATUS) in statuses]
+        if pinned:
+            fitting = [name for name in fitting if documents[name].get(model.DEPLOYMENT) is not None] or fitting
         return self.chance.choice(fitting if fitting and self.chance.random() < 0.85 else names)
 
     # -- requests that are known by an id
@@ -188,8 +196,9 @@ class Operators:
         if old is None or process is None or self._restarts >= MAX_RESTARTS:
             return
         self._restarts += 1
-        length = len(world.oracle.lives[old][-1].entries)
-        upto = chance.choice([0, 0, chance.randrange(length + 2), max(0, length - 1)])
+        entries = world.oracle.lives[old][-1].entries
+        commands = [index for index, entry in enumerate(entries) if messages.is_command(entry[0] << 8 | entry[1])]
+        upto = chance.choice([0, 0, chance.randrange(len(entries) + 2), *(chance.choice(commands or [0]) for _ in range(2))])
         now = process.clock.now_ms()
         new = str(ids.random_invocation_id(InvocationId.parse(old).partition_key, now, chance.randbytes(10)))
         where = chance.choice([pinning.LATEST, None, *DEPLOYMENTS[:2]])
@@ -204,6 +213,10 @@ class Operators:
             if answer is Operated.APPLIED:
                 world.oracle.acknowledged(new, "a restart")
                 world.known[new] = (InvocationId.parse(new), tuple(world.oracle.lives[new][-1].target[:3]))
+                if world.meddles and chance.random() < 0.4:
+                    await self.operate(Verb.KILL, new)
+                    await self.operate(Verb.PURGE, new)
+                    await self._once(old, request)  # what it has made came and went: it makes no other
 
     # -- state
 
@@ -266,9 +279,11 @@ class Operators:
         over = [name for name, lives in world.oracle.lives.items() if world.is_over(lives[-1])]
         if process is None or not over:
             return
-        name = chance.choice(over)
+        await self.look_for(chance.choice(over), chance.choice(WAYS), process)
+
+    async def look_for(self, name: str, way: str, process: Process) -> None:
+        world = self._world
         invocation, life, jumps = InvocationId.parse(name), world.oracle.lives[name][-1], world.jumps
-        way = chance.choice(["output", "attach", "describe", "list", "scan", "named scan", "operate"])
         seen = await self._rpc(process, lambda p: self._seen(p, way, invocation))
         if seen is None:
             return

@@ -92,7 +92,7 @@ class Author:
                 return ["send", *target, random.choice([0, 0, 500, 5_000]), self.script(target, depth + 1)]
             case "later":
                 target = ("Plain", "run", None)
-                return ["send", *target, random.choice([9_500, 14_000, 30_000]), self.script(target, depth + 1)]
+                return ["send", *target, random.choice([9_500, 14_000]), self.script(target, depth + 1)]
             case "outside":
                 return ["outside", random.choice("uvw")]
             case "attach" | "output":

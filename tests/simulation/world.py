@@ -40,7 +40,7 @@ from .handlers import Mismatch
 from .limits import operated_limits, small_limits, small_settings
 from .loop import PROCESS, SimLoop, running
 from .network import FaultyStore
-from .operators import Operators
+from .operators import WAYS, Operators
 from .processes import EPOCH_MS, Process, run
 from .scripts import Author, Script, Target, pack
 
@@ -80,6 +80,7 @@ class World:
         self.view = self.stage.view() if self.operated else VIEW
         self.jumpy = self.operated and self.operators.chance.random() < 0.3
         if self.operated:
+            self.duration = min(self.duration, 12.0)
             self.settings = replace(self.settings, timer_horizon_s=9.0, wakeup_pace_s=0.01)
         # what is broken just now
         self.store_down = False
@@ -234,13 +235,21 @@ class World:
         self._run(2.0)
 
     def _look_at_all(self) -> None:
-        """What is kept can be read to its last byte."""
+        """What is kept can be read to its last byte; what is over is shown in no way."""
         if not self.operated:
             return
         known = [name for name, lives in self.oracle.lives.items() if not self.is_over(lives[-1])]
         looking = [self.task(self._read("describe", InvocationId.parse(name))) for name in known]
+        over = [name for name, lives in self.oracle.lives.items() if self.is_over(lives[-1]) and name not in self.purges]
+        chance = self.operators.chance
+        for way, name in zip(WAYS, chance.sample(over, min(len(over), len(WAYS))), strict=False):
+            process = self.any_process(chance)
+            assert process is not None
+            looking.append(self.task(self.operators.look_for(name, way, process)))
+        flows = [known for name, known in self.known.items() if name in over and known[1][0] == "Flow"][:1]
+        looking += [self.task(self._request(target, [], self.unique(), None, delay_ms=0)) for _, target in flows]  # it runs once again
         end = self.loop.time() + 60.0
-        while not all(task.done() for task in looking):
+        while not all(task.done() for task in looking) or self._unfinished():
             self._run(1.0)
             if self.loop.time() > end:
                 raise Violation("liveness: what is kept cannot be read")
@@ -283,10 +292,12 @@ class World:
 
     async def _watch(self) -> None:
         """Compare owners with their logs, and what the store holds with the whole log; expire what may expire."""
+        looks = 0
         while True:
             await asyncio.sleep(0.2 + self.random.random())
+            looks += 1
             for process in self.processes:
-                if process.alive:
+                if process.alive and (self.fault_rate or looks % 8 == 0):  # what is at rest changes little
                     for shard in list(process.node.shards.values()):
                         self.oracle.check_owner(shard)
             if self.fault_rate:
