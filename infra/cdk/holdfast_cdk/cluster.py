@@ -1,0 +1,330 @@
+"""The coordinators with everything around them: storage, wake-ups, network, front door, set-up and alarms."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import aws_certificatemanager as acm
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecs as ecs
+from aws_cdk import aws_elasticloadbalancingv2 as elb
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import aws_servicediscovery as discovery
+from constructs import Construct
+
+from holdfast_cdk.handlers import HoldfastHandlers
+from holdfast_cdk.storage import Storage
+
+INGRESS, PEERS = 8080, 9080
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+TABLE_ACTIONS = ("PutItem", "UpdateItem", "DeleteItem", "GetItem", "BatchGetItem", "Query")
+SETUP_ACTIONS = (
+    "DescribeTable",
+    "DescribeTimeToLive",
+    "DescribeContinuousBackups",
+    "UpdateTimeToLive",
+    "UpdateContinuousBackups",
+    "GetItem",
+    "PutItem",
+    "UpdateItem",
+)
+HEALTH = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/restate/health', timeout=8)"
+
+
+class Exposure(enum.Enum):
+    """What stands before the ingress. NONE: callers in the VPC use the name coordinator.<stack>.local."""
+
+    NONE = "none"
+    INTERNAL = "internal"
+    INTERNET = "internet-facing"
+
+
+@dataclass(frozen=True)
+class Size:
+    """cpu: 1024 are one core, and a coordinator uses one at most. shards: fixed for ever, at least as many as there will be replicas."""
+
+    replicas: int = 1
+    cpu: int = 256
+    memory_mb: int = 512
+    shards: int = 8
+
+
+@dataclass(frozen=True)
+class Network:
+    """allowed: CIDRs that reach the ingress. certificate: for HTTPS at a load balancer; required on the internet."""
+
+    vpc: ec2.IVpc
+    public: bool = True
+    exposure: Exposure = Exposure.NONE
+    certificate: acm.ICertificate | None = None
+    allowed: Sequence[str] = field(default=PRIVATE)
+
+
+class HoldfastCluster(Construct):
+    """image: of the coordinator. front_code: the package that `sam build EdgeFunction` makes; it serves the front door and deployments.
+
+    `table`, `bucket`, `inbox`, `dead_letters`, `service`, `edge`, `edge_url`, `alarms` are there to be built upon.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        vpc: ec2.IVpc,
+        image: ecs.ContainerImage,
+        front_code: lambda_.Code,
+        size: Size | None = None,
+        public: bool = True,
+        exposure: Exposure = Exposure.NONE,
+        certificate: acm.ICertificate | None = None,
+        allowed: Sequence[str] = PRIVATE,
+        key: kms.IKey | None = None,
+        invokable: Sequence[str] = (),
+        log_retention: logs.RetentionDays = logs.RetentionDays.TWO_WEEKS,
+    ) -> None:
+        """invokable: names, with wildcards, of functions that may be invoked beside those of `add_handlers`."""
+        super().__init__(scope, id)
+        if exposure is Exposure.INTERNET and certificate is None:
+            raise ValueError("a load balancer on the internet needs a certificate")
+        self._size, self._key, self._retention = size or Size(), key, log_retention
+        if self._size.replicas > self._size.shards:
+            raise ValueError(f"{self._size.replicas} replicas need as many shards; found {self._size.shards}, which are fixed for ever")
+        self._network = Network(vpc, public, exposure, certificate, allowed)
+        storage = Storage(self, "Storage", key=key)
+        self.table, self.bucket, self.inbox, self.dead_letters = storage.table, storage.bucket, storage.inbox, storage.dead_letters
+        self._wakeups()
+        self._definition(image, invokable)
+        self._front(front_code)
+        self._service()
+        self._expose()
+        self._watch()
+
+    def add_handlers(self, id: str, function: lambda_.Function) -> HoldfastHandlers:
+        """Publishes a version of the function with each deployment, lets the coordinators invoke it, and registers it."""
+        return HoldfastHandlers(self, id, cluster=self, function=function)
+
+    # -- parts
+
+    def _log_group(self, id: str) -> logs.LogGroup:
+        return logs.LogGroup(self, id, retention=self._retention, encryption_key=self._key)
+
+    def _wakeups(self) -> None:
+        stack = Stack.of(self)
+        self.schedule_group = scheduler.CfnScheduleGroup(self, "ScheduleGroup", name=f"{stack.stack_name}-timers")
+        source = {"StringEquals": {"aws:SourceAccount": stack.account}}
+        self.wakeup_role = iam.Role(self, "WakeupRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=source))
+        self._allow(self.wakeup_role, ["sqs:SendMessage"], [self.inbox.queue_arn])
+        self._allow_key(self.wakeup_role)
+
+    def _definition(self, image: ecs.ContainerImage, invokable: Sequence[str]) -> None:
+        stack = Stack.of(self)
+        self.definition = ecs.FargateTaskDefinition(
+            self,
+            "Coordinator",
+            cpu=self._size.cpu,
+            memory_limit_mib=self._size.memory_mb,
+            runtime_platform=ecs.RuntimePlatform(
+                cpu_architecture=ecs.CpuArchitecture.ARM64, operating_system_family=ecs.OperatingSystemFamily.LINUX
+            ),
+        )
+        role = self.definition.task_role
+        self._allow(role, [f"dynamodb:{name}" for name in TABLE_ACTIONS], [self.table.table_arn])
+        self._allow(role, ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"], [self.bucket.arn_for_objects("blob/*")])
+        self._allow(role, ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [self.inbox.queue_arn])
+        schedules = stack.format_arn(service="scheduler", resource="schedule", resource_name=f"{self.schedule_group.ref}/*")
+        wakeups = ["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:GetScheduleGroup"]
+        self._allow(role, wakeups, [schedules, self.schedule_group.attr_arn])
+        passed = {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+        self._allow(role, ["iam:PassRole"], [self.wakeup_role.role_arn], conditions=passed)
+        if invokable:
+            names = [variant for name in invokable for variant in (name, f"{name}:*")]
+            functions = [f"arn:{stack.partition}:lambda:{stack.region}:{stack.account}:function:{name}" for name in names]
+            self._allow(role, ["lambda:InvokeFunction"], functions)
+        self._allow_key(role)
+        self.definition.add_container(
+            "coordinator",
+            image=image,
+            readonly_root_filesystem=True,
+            stop_timeout=Duration.seconds(60),  # for handing the shards over
+            linux_parameters=ecs.LinuxParameters(self, "Linux", init_process_enabled=True),
+            port_mappings=[ecs.PortMapping(container_port=port) for port in (INGRESS, PEERS)],
+            environment={
+                "HOLDFAST_STORE": f"dynamodb://{self.table.table_name}",
+                "HOLDFAST_INBOX_QUEUE_URL": self.inbox.queue_url,
+                "HOLDFAST_WAKEUP_SCHEDULE_GROUP": self.schedule_group.ref,
+                "HOLDFAST_WAKEUP_ROLE_ARN": self.wakeup_role.role_arn,
+                "HOLDFAST_PEERS": f"0.0.0.0:{PEERS}",
+                "HOLDFAST_CLUSTER_NAME": stack.stack_name,
+                "AWS_REGION": stack.region,
+            },
+            health_check=ecs.HealthCheck(
+                command=["CMD", "python", "-c", HEALTH],
+                interval=Duration.seconds(30),
+                timeout=Duration.seconds(10),
+                retries=3,
+                start_period=Duration.seconds(60),
+            ),
+            logging=ecs.LogDrivers.aws_logs(
+                stream_prefix="coordinator", log_group=self._log_group("Logs"), mode=ecs.AwsLogDriverMode.NON_BLOCKING
+            ),
+        )
+
+    def _front(self, code: lambda_.Code) -> None:
+        self.edge = self._function("Edge", "holdfast_runtime.edge.app.handler", code, Duration.seconds(10))
+        self._allow(self.edge.role, ["dynamodb:GetItem", "dynamodb:Query"], [self.table.table_arn])
+        self._allow(self.edge.role, ["s3:GetObject"], [self.bucket.arn_for_objects("blob/*")])
+        self.edge_url = self.edge.add_function_url(auth_type=lambda_.FunctionUrlAuthType.AWS_IAM)
+        self.deploy = self._function("Deploy", "holdfast_runtime.edge.deploy.handler", code, Duration.minutes(10))
+        self._allow(self.deploy.role, [f"dynamodb:{name}" for name in SETUP_ACTIONS], [self.table.table_arn])
+        self.set_up = CustomResource(
+            self,
+            "TableSetup",
+            service_token=self.deploy.function_arn,
+            resource_type="Custom::HoldfastSetup",
+            properties={"Action": "setup", "Shards": str(self._size.shards), "Bucket": self.bucket.bucket_name},
+        )
+        if self.deploy.role is not None:
+            self.set_up.node.add_dependency(self.deploy.role)  # with its policies
+
+    def _function(self, id: str, handler: str, code: lambda_.Code, timeout: Duration) -> lambda_.Function:
+        function = lambda_.Function(
+            self,
+            id,
+            code=code,
+            handler=handler,
+            runtime=lambda_.Runtime.PYTHON_3_12,
+            architecture=lambda_.Architecture.ARM_64,
+            timeout=timeout,
+            memory_size=512,
+            tracing=lambda_.Tracing.ACTIVE,
+            log_group=self._log_group(f"{id}Logs"),
+            logging_format=lambda_.LoggingFormat.JSON,
+            environment={"HOLDFAST_STORE": f"dynamodb://{self.table.table_name}", "HOLDFAST_INBOX_QUEUE_URL": self.inbox.queue_url},
+        )
+        self._allow(function.role, ["sqs:SendMessage"], [self.inbox.queue_arn])
+        self._allow_key(function.role)
+        return function
+
+    def _service(self) -> None:
+        net, stack = self._network, Stack.of(self)
+        self.security_group = ec2.SecurityGroup(self, "Coordinators", vpc=net.vpc, allow_all_outbound=False, description="Coordinators")
+        self.security_group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services and handlers over HTTPS")
+        for group_rule in (self.security_group.add_ingress_rule, self.security_group.add_egress_rule):
+            group_rule(self.security_group, ec2.Port.tcp(PEERS), "replicas among themselves")
+        if net.exposure is Exposure.NONE:
+            for cidr in net.allowed:
+                self.security_group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(INGRESS), "ingress")
+        self.ecs_cluster = ecs.Cluster(self, "Cluster", vpc=net.vpc)
+        namespace = discovery.PrivateDnsNamespace(self, "Namespace", name=f"{stack.stack_name}.local", vpc=net.vpc)
+        kind = ec2.SubnetType.PUBLIC if net.public else ec2.SubnetType.PRIVATE_WITH_EGRESS
+        self.service = ecs.FargateService(
+            self,
+            "Service",
+            cluster=self.ecs_cluster,
+            task_definition=self.definition,
+            desired_count=self._size.replicas,
+            min_healthy_percent=100,
+            max_healthy_percent=200,
+            assign_public_ip=net.public,
+            vpc_subnets=ec2.SubnetSelection(subnet_type=kind),
+            security_groups=[self.security_group],
+            circuit_breaker=ecs.DeploymentCircuitBreaker(rollback=True),
+            propagate_tags=ecs.PropagatedTagSource.SERVICE,
+            cloud_map_options=ecs.CloudMapOptions(name="coordinator", cloud_map_namespace=namespace, dns_ttl=Duration.seconds(10)),
+        )
+        self.service.node.add_dependency(self.set_up)
+
+    def _expose(self) -> None:
+        net = self._network
+        self.load_balancer: elb.ApplicationLoadBalancer | None = None
+        if net.exposure is Exposure.NONE:
+            return
+        group = ec2.SecurityGroup(self, "Callers", vpc=net.vpc, allow_all_outbound=False, description="Load balancer of the coordinators")
+        self.load_balancer = elb.ApplicationLoadBalancer(
+            self,
+            "LoadBalancer",
+            vpc=net.vpc,
+            internet_facing=net.exposure is Exposure.INTERNET,
+            security_group=group,
+            idle_timeout=Duration.seconds(4000),  # calls wait for their result
+            drop_invalid_header_fields=True,
+        )
+        secure = net.certificate is not None
+        listener = self.load_balancer.add_listener(
+            "Listener",
+            port=443 if secure else 80,
+            protocol=elb.ApplicationProtocol.HTTPS if secure else elb.ApplicationProtocol.HTTP,
+            certificates=[elb.ListenerCertificate.from_certificate_manager(net.certificate)] if net.certificate is not None else None,
+            ssl_policy=elb.SslPolicy.RECOMMENDED_TLS if secure else None,
+            open=False,
+        )
+        for cidr in net.allowed:
+            group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(443 if secure else 80), "callers")
+        listener.add_targets(
+            "Coordinators",
+            port=INGRESS,
+            protocol=elb.ApplicationProtocol.HTTP,
+            targets=[self.service],
+            deregistration_delay=Duration.seconds(30),
+            health_check=elb.HealthCheck(
+                path="/restate/health", interval=Duration.seconds(10), healthy_threshold_count=2, unhealthy_threshold_count=2
+            ),
+        )
+
+    def _watch(self) -> None:
+        missing = cloudwatch.TreatMissingData
+        minutes = Duration.minutes(5)
+        sampled = self.service.metric_cpu_utilization(statistic="SampleCount", period=minutes)
+        throttled = cloudwatch.Metric(
+            namespace="AWS/DynamoDB",
+            metric_name="WriteThrottleEvents",
+            dimensions_map={"TableName": self.table.table_name},
+            statistic="Sum",
+            period=minutes,
+        )
+        refused = self.dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=minutes)
+        oldest = self.inbox.metric_approximate_age_of_oldest_message(statistic="Maximum", period=minutes)
+        above, below = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD, cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
+        # name: metric, threshold, comparison, periods, what no data means, what to do
+        wanted = {
+            "RefusedMessages": (refused, 0, above, 1, missing.NOT_BREACHING, "Messages could not become invocations; see inbox.refused."),
+            "OldMessages": (oldest, 300, above, 2, missing.NOT_BREACHING, "Nobody takes messages. Is the coordinator running?"),
+            "NoCoordinator": (sampled, 1, below, 2, missing.BREACHING, "No coordinator has reported for ten minutes."),
+            "Throttled": (throttled, 100, above, 2, missing.NOT_BREACHING, "DynamoDB throttles the table; work slows down."),
+        }
+        self.alarms = [
+            cloudwatch.Alarm(
+                self,
+                name,
+                metric=metric,
+                threshold=threshold,
+                comparison_operator=comparison,
+                evaluation_periods=periods,
+                treat_missing_data=absent,
+                alarm_description=text,
+            )
+            for name, (metric, threshold, comparison, periods, absent, text) in wanted.items()
+        ]
+
+    # -- permissions
+
+    def _allow(
+        self, role: iam.IGrantable | None, actions: Sequence[str], resources: Sequence[str], *, conditions: dict[str, object] | None = None
+    ) -> None:
+        """Statement by statement, because grants of the CDK give more than is needed (scans, indexes, listing)."""
+        assert role is not None
+        statement = iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions)
+        role.grant_principal.add_to_principal_policy(statement)
+
+    def _allow_key(self, role: iam.IGrantable | None) -> None:
+        if self._key is not None:
+            self._allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [self._key.key_arn])
