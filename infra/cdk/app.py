@@ -21,9 +21,9 @@ class Samples(Stack):
     """packages: where `sam build` has put the functions."""
 
     def __init__(
-        self, scope: Construct, id: str, *, packages: Path, image: ecs.ContainerImage, vpc: ec2.IVpc | None = None, **more: object
+        self, scope: Construct, id: str, *, packages: Path, image: ecs.ContainerImage, env: Environment, vpc: ec2.IVpc | None = None
     ) -> None:
-        super().__init__(scope, id, **more)  # type: ignore[arg-type]
+        super().__init__(scope, id, env=env)
         network = vpc or ec2.Vpc(self, "Vpc", max_azs=2, nat_gateways=0)
         front = lambda_.Code.from_asset(str(packages / "EdgeFunction"))
         cluster = HoldfastCluster(self, "Holdfast", vpc=network, image=image, front_code=front)

@@ -1,6 +1,6 @@
-"""Synthesises the CDK constructs in their own environment: `PYTHONPATH=infra/cdk synthesise.py <folder of a package>`; prints {variant: {template, findings}}.
+"""Synthesises the CDK constructs in their own environment: `PYTHONPATH=infra/cdk synthesise.py <folder of a package>`.
 
-Findings are those of cdk-nag's AWS Solutions rules, as "rule resource".
+Prints {variant: {template, findings}}. Findings are those of cdk-nag's AWS Solutions rules, as "rule resource".
 """
 
 import json

@@ -103,7 +103,7 @@ def _deployed(account: str, built: Path, folder: Path) -> dict[str, str]:  # noq
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     # The emulator keeps no outputs of stacks that were made by change sets; those that are names are read from what it made.
     made = boto3.client("cloudformation").describe_stack_resources(StackName="holdfast")["StackResources"]
-    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in made}
+    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in made if "LogicalResourceId" in resource}
     outputs = expanded["Outputs"].items()
     return {name: names[output["Value"]["Ref"]] for name, output in outputs if output["Value"].get("Ref") in names}
 
