@@ -139,7 +139,8 @@ class Attempt:
     def invoke(self) -> Any:
         """Calls the handler: its result, or the coroutine that gives it."""
         context = self.handler.context(self)
-        arguments = (self.argument(),) if self.handler.takes_argument else ()
+        absent = not self.request.body and self.handler.has_default
+        arguments = (self.argument(),) if self.handler.takes_argument and not absent else ()
         result = self.handler.function(context, *arguments)
         if not self.handler.is_async and inspect.iscoroutine(result):
             result.close()

@@ -123,6 +123,13 @@ class Handler(Generic[In, Out]):
             )
         return len(positional) == 2
 
+    @property
+    def has_default(self) -> bool:
+        """Whether an empty body means the default of the argument; for bytes it is a value like any other."""
+        if not self.takes_argument or self.annotations[0] is bytes:
+            return False
+        return list(inspect.signature(self.function).parameters.values())[1].default is not inspect.Parameter.empty
+
     def _check_context(self, annotation: Any) -> None:
         if annotation is None or annotation is Any or issubclass(self.context, annotation):
             return
