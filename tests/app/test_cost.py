@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,3 +118,30 @@ def test_what_makes_no_sense_is_refused(wrong: tuple[str, str]) -> None:
     answer = ask(*wrong)
     assert answer.exit_code == 2
     assert wrong[0] in answer.output
+
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/cost.md"
+DOCUMENTED = {
+    "without steps": Workload(steps=0),
+    "without steps, nothing kept": Workload(steps=0, kept_days=0),
+    "3 steps": Workload(),
+    "10 steps": Workload(steps=10),
+    "10 steps, nothing kept": Workload(steps=10, kept_days=0),
+    "3 steps and a day's sleep": Workload(sleeps=1),
+    "3 steps of 10 KB": Workload(payload_bytes=10_000),
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_document_says_what_is_computed(name: str) -> None:
+    work = replace(DOCUMENTED[name], calls=10_000_000)
+    lines = [line for line in costing.estimate(work, HOBBY) if not line.fixed]
+    ours = [sum(line.dollars for line in lines if line.service == service) / 10 for service in ("DynamoDB", "Lambda")]
+    theirs = costing.elsewhere(replace(work, calls=1_000_000)).values()
+    row = " | ".join([name, *(f"${one:.2f}" for one in ours), *(f"${one:,.0f}" for one in theirs)])
+    assert f"| {row} |" in DOCUMENT.read_text()
+
+
+def test_the_document_says_what_runs() -> None:
+    sums = [costing.total(costing.estimate(NOTHING, cluster)) for cluster in (HOBBY, PRODUCTION)]
+    assert f"| **without any call** | **${sums[0]:.2f}** | **${sums[1]:.2f}** |" in DOCUMENT.read_text()
