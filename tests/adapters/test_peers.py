@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,6 +132,33 @@ async def test_a_peer_that_cannot_be_reached_is_told_to_the_log_once_and_again_w
         ("peers.unreachable", address),
         ("peers.reached", address),
     ]
+
+
+async def test_a_connection_that_fails_when_nobody_waits_for_it_any_more_is_no_fault() -> None:
+    forgotten: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: forgotten.append(context["message"]))
+    connected = asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await leave.wait()
+        writer.transport.abort()
+
+    leave = asyncio.Event()
+    running = await asyncio.start_server(silent, "127.0.0.1", 0)
+    host, port = running.sockets[0].getsockname()
+    async with network() as peers:
+        asked = asyncio.create_task(peers.ask(f"{host}:{port}", {}))
+        await asyncio.wait_for(connected.wait(), BOUND_S)
+        connecting = peers._connecting[f"{host}:{port}"]
+        asked.cancel()
+        leave.set()
+        await asyncio.wait([connecting, asked], timeout=BOUND_S)
+        assert connecting.done() and asked.cancelled()
+        del connecting, asked
+        gc.collect()
+    running.close()
+    assert forgotten == []
 
 
 async def test_a_fault_of_the_other_side_is_an_unknown_outcome_not_a_hang(caplog: pytest.LogCaptureFixture) -> None:

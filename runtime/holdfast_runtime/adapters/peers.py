@@ -198,7 +198,7 @@ class PeerNetwork:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._connect(address), name=f"peer:{address}")
             self._connecting[address] = task
-            task.add_done_callback(lambda _: self._connecting.pop(address, None))
+            task.add_done_callback(lambda done: self._tried(address, done))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -211,6 +211,11 @@ class PeerNetwork:
                 self._unreachable.add(address)
                 log.warning("peers.unreachable", extra={"peer": address, "error": f"no connection{within}"})
             raise PeerUnavailable(f"no connection to the peer at {address}{within}") from problem
+
+    def _tried(self, address: str, task: asyncio.Task[_Caller]) -> None:
+        self._connecting.pop(address, None)
+        if not task.cancelled():
+            task.exception()  # known to those who wait for it; all of them may have gone
 
     async def _connect(self, address: str) -> _Caller:
         host, port = parse_address(address)
