@@ -7,7 +7,6 @@ A mistake is a small edit of a function's source, made for the time of a `with`.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import sys
 import textwrap
@@ -37,8 +36,6 @@ from holdfast_runtime.engine import (
 from holdfast_runtime.engine import attempts as engine_attempts
 from holdfast_runtime.engine import timers as engine_timers
 from holdfast_runtime.engine.commands import call, output, promise
-
-apply = importlib.import_module("holdfast_runtime.engine.commands.apply")  # its package has a function of that name
 
 
 class Outdated(Exception):
@@ -260,7 +257,7 @@ OPERATED: Final[dict[str, list[Edit]]] = {
         Edit(finish, "finish", "at=_known_until(tx, document, expires_at)", "at=tx.now + retention // 2"),
     ],
     "a journal stays after its retention": [Edit(finish, "_limit_journal", "elif kept < retention:", "elif False:")],
-    "a full journal takes more": [Edit(apply, "apply", "journal.is_full(scope.document)", "False")],
+    "a full journal takes more": [Edit(engine_attempts, "apply", "journal.is_full(scope.document)", "False")],
     "an edit of state does not wait for its turn": [
         Edit(object_queue, "edit", "if document is not None and document.get(model.LOCK) is not None:", "if False:")
     ],

@@ -130,6 +130,12 @@ class Operators:
             fitting = [name for name in fitting if documents[name].get(model.DEPLOYMENT) is not None] or fitting
         return self.chance.choice(fitting if fitting and self.chance.random() < 0.85 else names)
 
+    def _over_with_journal(self) -> str | None:
+        oracle = self._world.oracle
+        documents = ((name, oracle.document(name) or {}) for name in oracle.lives)
+        found = [name for name, document in documents if document.get(model.STATUS) == Status.DONE and document[model.LENGTH]]
+        return self.chance.choice(found) if found else None
+
     # -- requests that are known by an id
 
     async def operate(self, verb: Verb, invocation: str | None, deployment: str | None = None) -> Operated | None:
@@ -192,7 +198,7 @@ class Operators:
 
     async def _restart(self) -> None:
         world, chance = self._world, self.chance
-        old, process = self._somebody(Status.DONE), world.any_process(chance)
+        old, process = self._over_with_journal() if chance.random() < 0.8 else self._somebody(Status.DONE), world.any_process(chance)
         if old is None or process is None or self._restarts >= MAX_RESTARTS:
             return
         self._restarts += 1

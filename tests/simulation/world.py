@@ -98,6 +98,7 @@ class World:
         self.expiring: dict[str, tuple[int, int]] = {}
         self.processes: list[Process] = []
         self.known: dict[str, tuple[InvocationId, Target]] = {}  # acknowledged
+        self.keyed: dict[str, tuple[Target, str]] = {}  # of these, those with an idempotency key
         self.purged: set[str] = set()  # said to be
         self.purges: set[str] = set()  # asked to be
         self.awaited: set[tuple[str, int, int]] = set()
@@ -246,8 +247,9 @@ class World:
             process = self.any_process(chance)
             assert process is not None
             looking.append(self.task(self.operators.look_for(name, way, process)))
-        flows = [known for name, known in self.known.items() if name in over and known[1][0] == "Flow"][:1]
-        looking += [self.task(self._request(target, [], self.unique(), None, delay_ms=0)) for _, target in flows]  # it runs once again
+        for name in [name for name in over if name in self.keyed][:2]:  # who repeats its request has it run once again
+            target, idempotency_key = self.keyed[name]
+            looking.append(self.task(self._request(target, [], self.unique(), idempotency_key, delay_ms=0)))
         end = self.loop.time() + 60.0
         while not all(task.done() for task in looking) or self._unfinished():
             self._run(1.0)
@@ -420,6 +422,8 @@ class World:
                         self.count("send acknowledged" if accepted.new else "send joined")
                         self.oracle.acknowledged(str(invocation), "a send")
                     self.known[str(invocation)] = (invocation, target)
+                    if idempotency_key is not None:
+                        self.keyed[str(invocation)] = (target, idempotency_key)
                     return
                 except (Gone, CoordinatorUnavailable, TimeoutError) as error:
                     self.count(f"client saw {type(error).__name__}")
