@@ -13,7 +13,7 @@ import pytest
 
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.peer_link import Link
-from holdfast_runtime.adapters.peers import PeerNetwork, PeerServer, Request, Serve, cluster_secret
+from holdfast_runtime.adapters.peers import PeerNetwork, PeerServer, Request, Serve, _Caller, cluster_secret
 from holdfast_runtime.adapters.system import SystemEntropy
 from holdfast_runtime.ports.peers import PeerUnavailable
 
@@ -159,6 +159,23 @@ async def test_a_connection_that_fails_when_nobody_waits_for_it_any_more_is_no_f
         gc.collect()
     running.close()
     assert forgotten == []
+
+
+async def test_a_connection_that_is_given_up_does_not_ping_any_more() -> None:
+    """Connecting that takes too long is given up; the transport may come, or have gone, without a word about its end."""
+    async with server(echo) as (address, _), network() as peers:
+        await peers.ask(address, {})
+        (connection,) = peers._connections.values()
+        ticking = connection._ticking
+        connection.close()
+        assert ticking is not None and ticking.cancelled()
+        await peers.ask(address, {})
+        (other,) = peers._connections.values()
+        late = _Caller(Link(SECRET, b"n" * 16, calling=True), ping_s=2.0, dead_after_s=8.0)
+        late.close()
+        assert other.transport is not None
+        late.connection_made(other.transport)
+        assert late._ticking is None and not late.open
 
 
 async def test_a_fault_of_the_other_side_is_an_unknown_outcome_not_a_hang(caplog: pytest.LogCaptureFixture) -> None:

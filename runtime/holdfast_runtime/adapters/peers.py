@@ -54,6 +54,7 @@ class _Connection(asyncio.Protocol):
         self._dead_after_s = dead_after_s
         self._heard_at = self._loop.time()
         self._ticking: asyncio.TimerHandle | None = None
+        self._given_up = False
         self.transport: asyncio.Transport | None = None
 
     @property
@@ -66,11 +67,18 @@ class _Connection(asyncio.Protocol):
             self.transport.write(self._link.frame(kind, request, content))
 
     def close(self) -> None:
+        """A transport whose connecting was given up may already be closed, without a word to us (uvloop): the ticking ends here."""
+        self._given_up = True
+        if self._ticking is not None:
+            self._ticking.cancel()
         if self.transport is not None:
             self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop has transports of its own class
+        if self._given_up:
+            self.transport.abort()
+            return
         self._tick()
 
     def data_received(self, data: bytes) -> None:
@@ -125,8 +133,9 @@ class _Caller(_Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.write(self._link.hello())
+        if self.open:
+            assert self.transport is not None
+            self.transport.write(self._link.hello())
 
     async def ask(self, content: bytes) -> bytes:
         self._last += 1
