@@ -45,7 +45,7 @@ def synthesised(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
         "CDK_DISABLE_CLI_TELEMETRY": "true",
     }
-    command = [tool("cdk", "python"), "-W", "ignore", ROOT / "tests/infra/synthesise.py", folder / "EdgeFunction"]
+    command: list[str | Path] = [tool("cdk", "python"), "-W", "ignore", ROOT / "tests/infra/synthesise.py", folder / "EdgeFunction"]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=variables, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

@@ -96,14 +96,24 @@ def _deployed(account: str, built: Path, folder: Path) -> dict[str, str]:  # noq
         text = text.replace(f'{{"Fn::GetAtt": ["{absent}", "Arn"]}}', '"arn:not-emulated"')
     rehearsal.write_text(text)
     overrides = [f"{name}={value}" for name, value in given.items()]
-    deploying = ["deploy", "-t", rehearsal, "--stack-name", "holdfast", "--s3-bucket", "artifacts", "--capabilities", "CAPABILITY_IAM"]
+    deploying: list[str | Path] = [
+        "deploy",
+        "-t",
+        rehearsal,
+        "--stack-name",
+        "holdfast",
+        "--s3-bucket",
+        "artifacts",
+        "--capabilities",
+        "CAPABILITY_IAM",
+    ]
     done = sam(*deploying, "--no-confirm-changeset", "--parameter-overrides", *overrides, more=here)
     assert done.returncode == 0, done.stdout + done.stderr
     (stack,) = boto3.client("cloudformation").describe_stacks(StackName="holdfast")["Stacks"]
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     # The emulator keeps no outputs of stacks that were made by change sets; those that are names are read from what it made.
     made = boto3.client("cloudformation").describe_stack_resources(StackName="holdfast")["StackResources"]
-    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in made if "LogicalResourceId" in resource}
+    names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in made if "PhysicalResourceId" in resource}
     outputs = expanded["Outputs"].items()
     return {name: names[output["Value"]["Ref"]] for name, output in outputs if output["Value"].get("Ref") in names}
 

@@ -102,7 +102,18 @@ def template(built: Path, variables: dict[str, str]) -> Path:  # noqa: F811
 def lambda_url(template: Path, overriding: Path) -> Iterator[str]:
     """`sam local start-lambda`."""
     port = free_port()
-    command = [tool("sam", "sam"), "local", "start-lambda", "-t", template, "--port", str(port), "--warm-containers", "LAZY", *SAM]
+    command: list[str | Path] = [
+        tool("sam", "sam"),
+        "local",
+        "start-lambda",
+        "-t",
+        template,
+        "--port",
+        str(port),
+        "--warm-containers",
+        "LAZY",
+        *SAM,
+    ]
     with (template.parent / "sam.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--env-vars", overriding], stdout=log, stderr=log, cwd=ROOT, env=os.environ | SAM_VARIABLES, start_new_session=True
