@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from holdfast.protocol.ids import keyed_partition_key
 from holdfast_runtime.adapters.memory import memory_store
+from holdfast_runtime.engine.model import shard_of_key
 from tests.coordinator.replica import BOUND_S, SHARDS, Replica
 
 
@@ -63,3 +65,19 @@ async def test_a_replica_that_joins_and_one_that_leaves_under_load_lose_and_doub
         await asyncio.wait_for(asyncio.gather(*tasks), BOUND_S)
         for key, count in acknowledged.items():
             assert await third.add(key, 0) == count > 0
+
+
+async def test_a_request_that_waits_finds_the_new_owner_before_its_own_process_looks_again() -> None:
+    async with replicas(3) as running:
+        await spread(running)
+        asked, leaving, _ = running
+        key = next(f"key-{n}" for n in range(1000) if shard_of(f"key-{n}") in leaving.node.shards)
+        assert await asked.add(key, 1) == 1
+        for task in asked.node._tasks:
+            task.cancel()  # its heartbeat: from now on it only learns what a request asks for
+        await running.pop(1).stop()
+        assert await asyncio.wait_for(asked.add(key, 1), BOUND_S) == 2
+
+
+def shard_of(key: str) -> int:
+    return shard_of_key(keyed_partition_key(key), SHARDS)

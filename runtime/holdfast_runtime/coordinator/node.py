@@ -25,6 +25,8 @@ from holdfast_runtime.ports.wakeups import Wakeups
 
 log = logging.getLogger("holdfast.node")
 
+SOON_S: Final = 0.05
+LOOK_S: Final = 0.5
 _NOT_OWNER: Final = {"error": "not owner"}
 _NOT_UNDERSTOOD: Final = {"error": "not understood"}
 
@@ -69,6 +71,7 @@ class Node:
             wakeups=wakeups,
         )
         self._counter = 0
+        self._looked_at = -LOOK_S  # when a request that waits for an owner last read who owns what
         self._tasks: set[asyncio.Task[Any]] = set()
         self._taking: set[int] = set()
         self._stopping = False
@@ -121,7 +124,8 @@ class Node:
 
     async def _heartbeat(self) -> None:
         while True:
-            await self.clock.sleep(self.settings.heartbeat_s)
+            # No later than the moment a silent process is presumed dead: its clients wait for just that.
+            await self.clock.sleep(min(self.settings.heartbeat_s, max(self._membership.next_death_s(), SOON_S)))
             try:
                 await self._round()
             except StoreUnavailable as error:
@@ -217,6 +221,19 @@ class Node:
                 request = {**request, "again": True}
             await self.clock.sleep(delay)
             delay = min(delay * 2, 0.5)
+            await self._look_for_owners()
+
+    async def _look_for_owners(self) -> None:
+        """Whoever waits for a shard learns of its new owner as soon as there is one, not at our next heartbeat. One reading for all."""
+        now = self.clock.monotonic()
+        if now - self._looked_at < LOOK_S or self.settings.exclusive_store:
+            return
+        self._looked_at = now
+        try:
+            records, members = await self.store.leases.read()
+        except StoreUnavailable:
+            return
+        self._membership.saw(records, members, now)
 
     async def _ask_once(self, shard_number: int, request: Request) -> Reply | None:
         """None: not served, ask again."""

@@ -18,7 +18,7 @@ class Settings:
     heartbeat_s: float = 2.0
     presumed_dead_s: float = 8.0  # a member whose counter has not moved for so long
     lease_s: float = 10.0  # an owner that has not seen its epoch for so long neither appends, acts nor answers
-    take_interval_s: float = 1.0  # at most one take-over per so long, so that shards spread
+    take_interval_s: float = 0.1  # between two take-overs of a process; each shard that waits for its turn is not served meanwhile
     exclusive_store: bool = False  # nobody else can have the store open (embedded): every other member is dead
 
     # Flush and checkpoint (storage design §4.3, §4.4)
