@@ -41,6 +41,8 @@ from holdfast.errors import (
 )
 from holdfast.logs import AttemptLogger, Log
 from holdfast.options import RetryPolicy, milliseconds
+from holdfast.protocol.errors import ProtocolError
+from holdfast.protocol.ids import InvocationId, parse_awakeable_id
 from holdfast.protocol.machine import CallTarget, Cancelled, Expired, Machine, Ready, StartRuns, Suspended
 from holdfast.protocol.outcomes import EMPTY, Failed, Keys, Leaf, Node, Success
 from holdfast.serde import Serde, serde_for, utc_from_ms
@@ -325,32 +327,34 @@ class Attempt:
 
     def resolve_awakeable(self, id: str, value: Any, serde: Any) -> None:
         self.check()
-        self.machine.complete_awakeable(id, Success(loose_serde(serde).serialize(value)))
+        self.machine.complete_awakeable(_awakeable(id), Success(loose_serde(serde).serialize(value)))
 
     def reject_awakeable(self, id: str, message: str, code: int) -> None:
         self.check()
-        self.machine.complete_awakeable(id, Failed(code, message))
+        self.machine.complete_awakeable(_awakeable(id), Failed(code, message))
 
     def signal(self, name: str, type: Any) -> Pending[Any]:
         """The next signal of this name."""
         self.check()
+        _named(name, "a signal")
         serde = serde_for(type)
         return valued(self.machine.signal(name), serde)
 
     def send_signal(self, target: str, signal: int | str, value: Any, serde: Any) -> None:
         self.check()
         outcome = Success(loose_serde(serde).serialize(value)) if isinstance(signal, str) else EMPTY
-        self.machine.send_signal(target, signal, outcome)
+        self.machine.send_signal(_invocation(target), signal, outcome)
 
     def attach(self, target: str, type: Any) -> Pending[Any]:
         self.check()
-        return valued(self.machine.attach(target), serde_for(type))
+        return valued(self.machine.attach(_invocation(target)), serde_for(type))
 
     def output(self, target: str, type: Any) -> Pending[Any]:
         self.check()
-        return valued(self.machine.get_output(target), serde_for(type))
+        return valued(self.machine.get_output(_invocation(target)), serde_for(type))
 
     def get_promise(self, name: str, type: Any) -> Pending[Any]:
+        _named(name, "a promise")
         serde = serde_for(type)
         pending: Pending[Any]
 
@@ -376,6 +380,7 @@ class Attempt:
 
     def get_state(self, name: str, type: Any, default: Any) -> Pending[Any]:
         self.check()
+        _named(name, "a state entry")
         serde = serde_for(type)
         leaf = self.machine.get_state(name.encode())
         return Pending(leaf, lambda: default if is_empty(leaf) else decode_leaf(leaf, serde))
@@ -393,6 +398,7 @@ class Attempt:
 
     def set_state(self, name: str, value: Any, serde: Any) -> None:
         self.check()
+        _named(name, "a state entry")
         self.machine.set_state(name.encode(), loose_serde(serde).serialize(value))
 
     def clear_state(self, name: str) -> None:
@@ -485,6 +491,28 @@ class Attempt:
 
 
 Address = CallTarget
+
+
+def _named(name: Any, what: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"{what} needs a name that is a text, found {name!r}")
+
+
+def _invocation(id: Any) -> str:
+    """An id is data, often the caller's: a wrong one is a result, because no retry makes it right."""
+    try:
+        InvocationId.parse(id)
+    except (ProtocolError, AttributeError, TypeError) as error:
+        raise TerminalError(f"{id!r} is not an invocation id; expected inv_1 and 33 characters", 400) from error
+    return str(id)
+
+
+def _awakeable(id: Any) -> str:
+    try:
+        parse_awakeable_id(id)
+    except (ProtocolError, AttributeError, TypeError) as error:
+        raise TerminalError(f"{id!r} is not an awakeable id; expected sign_1 and 38 characters", 400) from error
+    return str(id)
 
 
 def _label(function: Callable[..., Any]) -> str:

@@ -24,7 +24,7 @@ from holdfast import (
 from holdfast.aws import lambda_handler
 from holdfast.endpoint import Endpoint
 from holdfast.protocol.frames import split
-from holdfast.protocol.messages import Error, MessageType, parse
+from holdfast.protocol.messages import Error, MessageType, OutputCommand, parse
 from tests.sdk.tiny_runtime import Journal
 
 
@@ -389,7 +389,15 @@ async def _wrong_argument(ctx: Context) -> None:
 
 
 async def _not_json(ctx: Context) -> None:
-    ctx.resolve_awakeable("sign_1x", object())
+    ctx.resolve_awakeable(ctx.awakeable().id, object())
+
+
+async def _no_name(ctx: Context) -> None:
+    await ctx.signal("", int)
+
+
+async def _no_text(ctx: ObjectContext) -> None:
+    await ctx.signal(3, int)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -412,6 +420,8 @@ async def _not_json(ctx: Context) -> None:
         (_undecorated, "pass the decorated function itself"),
         (_wrong_argument, "argument of registered/known: "),
         (_not_json, "object"),
+        (_no_name, "a signal needs a name that is a text, found ''"),
+        (_no_text, "a signal needs a name that is a text, found 3"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -419,6 +429,29 @@ async def test_refused_at_the_call(use: Any, text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert text in await failure_of(use)
+
+
+@pytest.mark.parametrize(
+    ("use", "text"),
+    [
+        (lambda ctx: ctx.invocation("orders/checkout").cancel(), "'orders/checkout' is not an invocation id; expected inv_1"),
+        (lambda ctx: ctx.invocation("inv_1").signal("go"), "'inv_1' is not an invocation id"),
+        (lambda ctx: ctx.invocation(3).attach(), "3 is not an invocation id"),
+        (lambda ctx: ctx.resolve_awakeable("sign_1x", 1), "'sign_1x' is not an awakeable id; expected sign_1"),
+        (lambda ctx: ctx.reject_awakeable("", "no"), "'' is not an awakeable id"),
+    ],
+)
+async def test_an_id_that_is_none_is_a_result_because_no_retry_mends_it(use: Any, text: str) -> None:
+    service = Service("s")
+
+    @service.handler(name="h")
+    def handler(ctx: sync.Context) -> None:
+        use(ctx)
+
+    messages = [parse(frame.type, frame.body) for frame in split(await Journal().attempt(Endpoint([service]), "/invoke/s/h"))]
+    assert isinstance(messages[0], OutputCommand)
+    assert messages[0].failure.code == 400
+    assert messages[0].failure.message.startswith(text)
 
 
 async def test_shared_handlers_are_told_where_state_is_written() -> None:
