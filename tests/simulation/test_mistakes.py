@@ -13,22 +13,21 @@ from .world import World
 # Where a mistake shows only in few seeds, the search starts at one that shows it.
 FIRST_SEED: Final = {
     "a page is loaded twice and the later answer wins": 9,
-    "whoever is at our position counts as us": 10,
+    "whoever is at our position counts as us": 50,
     "a page is flushed with half a batch": 27,
     "a torn batch counts": 44,
     "the epoch is not looked at again after the seal": 43,
-    "a higher epoch in the log does not stop a take-over": 34,
     "outboxes are not sent by the next owner": 144,
     "messages are applied without looking at their numbers": 13,
     "the queue of a key is served from its end": 11,
     "results that are not kept are not remembered": 125,
     "an arrival is still called fresh when it is sent again": 10,
-    "the children of an id's new life are those of the old one": 141,
     "an output without its end counts for nothing": 60,
     "an end does not overtake the attempt in flight": 444,
     "a take-over that a checkpoint has passed goes on": 140,
 }
-SEEDS: Final = 30
+# The search ends at the first seed that shows it; it may go on for so long that a change of the coordinator's pace does not matter.
+SEEDS: Final = 200
 
 # These need a rare course of events: looked for in many more seeds, in the long form of this suite.
 RARE: Final = frozenset(
@@ -64,7 +63,8 @@ def test_every_mistake_still_applies_to_the_code() -> None:
 
 def _noticed(name: str, seeds: int) -> None:
     first = FIRST_SEED.get(name, 0)
-    for seed in range(first, first + seeds):
+    operated = name in mistakes.OPERATED  # what needs operators shows in odd seeds only
+    for seed in range(first | 1, first + seeds, 2) if operated else range(first, first + seeds):
         try:
             with mistakes.made(name):
                 World(seed).play()
