@@ -9,7 +9,7 @@ Rules
 - Clients fail over between replicas. What has an idempotency key they repeat until it is acknowledged; `bump` they never repeat once sent.
 - Checked at the end of a round: no acknowledged invocation is lost; every key saw 0, 1, 2 .. in this order, each once, and so did the
   object that its handler tells by message; a recorded step has one value in all attempts; an invocation has one result; a delayed request
-  happens once and not early; a request that was not repeated happens once if it was answered, else at most once; every replica lists the
+  happens once and not early; a request that was not repeated happens once if it was answered, else at most once; two replicas list the
   same, nothing is left open, no key is held; every shard has an owner that lives; no log has a stack trace.
 - Chaos runs with quick times (a process is presumed dead after 2 s), so that much happens; `--failover` measures the defaults.
 """
@@ -40,7 +40,6 @@ from bench.replica_load import Balancer, Client, Report, Work, appends, asks, bu
 from bench.replicas import TABLE, Replica, owners
 
 SHARDS: Final = 8
-MOST: Final = 4
 QUICK: Final = {"HOLDFAST_HEARTBEAT_INTERVAL": "500ms", "HOLDFAST_PRESUMED_DEAD_AFTER": "2s", "HOLDFAST_LEASE_DURATION": "3s"}
 SPARING: Final = 0.85  # share of events that wait for two healthy replicas; the others hit whatever is there
 PAUSES_S: Final = (0.3, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 60.0)
@@ -52,8 +51,12 @@ class Options:
     seed: int = 1
     faults: bool = False
     clients: int = 3  # of each kind
+    most: int = 4  # replicas
     longest_pause_s: float = 60.0
-    request_limit_s: float = 5.0
+    longest_calm_s: float = 2.0  # between two events
+    request_limit_s: float = 3.0
+    pause_s: float = 0.05  # between two requests of a client: the load of a service that is not saturated
+    variables: dict[str, str] | None = None  # of the replicas, instead of those of the kind of run
 
 
 class World:
@@ -62,7 +65,7 @@ class World:
     def __init__(self, replicas: list[Replica], session: aiohttp.ClientSession, report: Report, ledger: Path, options: Options) -> None:
         self.replicas, self.session, self.report, self.ledger = replicas, session, report, ledger
         self.chance = Random(options.seed)
-        self.client = Client(session, Balancer(replicas), report, options.request_limit_s)
+        self.client = Client(session, Balancer(replicas), report, limit_s=options.request_limit_s, pause_s=options.pause_s)
         self.options = options
         self.shards = SHARDS
         self.counts: collections.Counter[str] = collections.Counter()
@@ -179,7 +182,7 @@ class World:
 
     async def check(self) -> None:
         await check(self.client, self.ledger)
-        await check_lists(self.session, self.replicas, self.report)
+        await check_lists(self.session, self.chance.sample(self.replicas, 2), self.report)
         await self._check_owners()
         for replica in self.replicas:
             for line in replica.faults()[:3]:
@@ -258,13 +261,13 @@ def every_kind(ledger: Path) -> list[tuple[str, Work]]:
 
 async def chaos(base: Path, events: int, options: Options) -> World:
     """One round on a fresh table."""
-    async with world(base, options, replicas=1, most=MOST, variables=QUICK) as made:
+    async with world(base, options, replicas=1, most=options.most, variables=options.variables or QUICK) as made:
         made.counts["join"] += 2
         await made.replicas[1].start()
         await made.replicas[2].start()
         async with load(made, every_kind(made.ledger), options.clients):
             for number in range(events):
-                await asyncio.sleep(made.chance.uniform(0.1, 2.0))
+                await asyncio.sleep(made.chance.uniform(0.1, options.longest_calm_s))
                 await made.disturb()
                 progress(number + 1, events, made)
             await made.calm()
@@ -274,7 +277,7 @@ async def chaos(base: Path, events: int, options: Options) -> World:
 
 async def rolling(base: Path, deployments: int, options: Options) -> World:
     """Each replica in turn stopped and started again; nobody who repeats only what is safe may see an error."""
-    async with world(base, options, replicas=3, most=3, variables={}) as made:
+    async with world(base, options, replicas=3, most=3, variables=options.variables or {}) as made:
         async with load(made, every_kind(made.ledger), options.clients):
             for number in range(deployments):
                 for replica in made.replicas:
@@ -343,6 +346,7 @@ def main() -> int:
         begin = time.monotonic()
         with processes.folder() as base:
             if chosen.rolling:
+                options.request_limit_s = 60.0
                 made = asyncio.run(rolling(base, chosen.rolling, options))
             elif chosen.failover:
                 made = asyncio.run(crashes(base, chosen.failover, options, pausing=chosen.pause))

@@ -16,8 +16,7 @@ import aiohttp
 
 from bench.replicas import Replica
 
-PAUSE_S: Final = 0.05  # between two requests of a client: the load of a service that is not saturated
-AVOID_S: Final = 2.0  # a replica that did not answer is not asked again for so long, while there is another
+AVOID_S: Final = 8.0  # a replica that did not answer is not asked again for so long, while there is another
 SETTLE_LIMIT_S: Final = 300.0
 ONLY_SAFE: Final = (aiohttp.ClientConnectorError,)  # nothing was sent
 
@@ -58,10 +57,11 @@ class Balancer:
 
 
 class Client:
-    """Repeats what was not answered, at another replica."""
+    """Repeats what was not answered, at another replica. limit_s: of a request. pause_s: between two requests."""
 
-    def __init__(self, session: aiohttp.ClientSession, balancer: Balancer, report: Report, limit_s: float) -> None:
-        self.session, self.balancer, self.report, self.limit_s = session, balancer, report, limit_s
+    def __init__(self, session: aiohttp.ClientSession, balancer: Balancer, report: Report, *, limit_s: float, pause_s: float) -> None:
+        self.session, self.balancer, self.report = session, balancer, report
+        self.limit_s, self.pause_s = limit_s, pause_s
 
     async def insist(self, method: str, path: str, *, body: Any = None, key: str | None = None) -> Any:
         """The answer's JSON, however often it takes. For what may be repeated."""
@@ -145,7 +145,7 @@ async def appends(client: Client, name: str, stopping: asyncio.Event) -> None:
         report.waits.append((began, time.monotonic() - began))
         number += 1
         report.appended[name] = number
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(client.pause_s)
 
 
 async def flows(client: Client, name: str, stopping: asyncio.Event) -> None:
@@ -156,7 +156,7 @@ async def flows(client: Client, name: str, stopping: asyncio.Event) -> None:
             return
         client.report.results[invocation] = await client.result(invocation)
         number += 1
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(client.pause_s)
 
 
 def asks(ledger: Path) -> Work:
@@ -175,7 +175,7 @@ def asks(ledger: Path) -> Work:
             if result != [what, "yes"]:
                 client.report.wrong.append(f"{invocation} was first answered yes and got {result}")
             number += 1
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(client.pause_s)
 
     return work
 
@@ -199,7 +199,7 @@ async def delays(client: Client, name: str, stopping: asyncio.Event) -> None:
             return
         given[number] = earliest
         number += 1
-        await asyncio.sleep(PAUSE_S * 4)
+        await asyncio.sleep(client.pause_s * 4)
 
 
 async def bumps(client: Client, name: str, stopping: asyncio.Event) -> None:
@@ -207,7 +207,7 @@ async def bumps(client: Client, name: str, stopping: asyncio.Event) -> None:
     counts = client.report.bumped.setdefault(name, [0, 0])
     while not stopping.is_set():
         counts[0 if await client.dare(f"/Sequence/{name}/bump") else 1] += 1
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(client.pause_s)
 
 
 # -- afterwards
