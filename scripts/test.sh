@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install.sh dev
 # The templates' linter has an environment of its own; its tests skip themselves where it is missing.
-sh scripts/install_tools.sh lint || echo "warning: the templates' linter could not be installed; its tests are skipped" >&2
+timeout 90 sh scripts/install_tools.sh lint || echo "warning: the templates' linter could not be installed; its tests are skipped" >&2
 if command -v npm >/dev/null; then
   # The official SDK for TypeScript and the official tools; tests that need them skip themselves where they are missing.
   .venv/bin/python tests/conformance/setup.py || echo "warning: the official tools could not be installed; their tests are skipped" >&2
