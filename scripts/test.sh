@@ -12,4 +12,5 @@ fi
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/mypy
-exec .venv/bin/python -m pytest -n 2 --dist loadgroup "$@"
+# Most tests wait for other processes most of the time: twice as many of them as a small machine has cores.
+exec .venv/bin/python -m pytest -n 4 --dist loadgroup "$@"

@@ -18,6 +18,11 @@ PATIENCE_S: Final = 90.0  # for what must come; two busy cores
 _HISTORY: Final = 10_000
 
 
+def _as_in_a_shell() -> None:
+    """Ctrl-C means something, also where the tests themselves run in the background, which ignores it and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """screen: what stands there now. text: everything that was ever printed, with what has scrolled away, line by line."""
 
@@ -32,6 +37,7 @@ class Terminal:
             dimensions=(rows, columns),
             timeout=PATIENCE_S,
             echo=True,
+            preexec_fn=_as_in_a_shell,
         )
 
     @property
