@@ -390,6 +390,8 @@ class Oracle:
     def _key_taken(self, key_id: str, line: Line, holder: str) -> None:
         if line.fresh or holder == line.holder:
             return
+        # An id may live again: how it came the last time says nothing then.
+        line.order = [name for name in line.order if name != line.holder]
         line.holder = holder
         waiting = {name for name in line.waiting.values() if not name.startswith("edit ")}  # edits: see `_key`
         ahead = [other for other in line.order[: line.order.index(holder)] if other in waiting] if holder in line.order else waiting
