@@ -69,7 +69,9 @@ def test_what_was_killed_in_a_wait_restarts_from_before_it(services: Deployment)
 def test_signals_of_the_prefix_come_along(services: Deployment) -> None:
     note = services.effects.fresh()
     invocation = services.send("Awakeables/wait", {"note": note}).invocation_id
-    services.resolve(services.effects.note(note), "yes")
+    awakeable = services.effects.note(note)
+    services.becomes(invocation, "suspended")  # the run is noted before its result is stored, and the signal is to come behind it
+    services.resolve(awakeable, "yes")
     result = services.attached(invocation)
     signal = 3  # the input, a run with its result, the signal
     assert services.attached(restarted(services, invocation, f"?from={signal}")) == result
