@@ -4,7 +4,6 @@ import asyncio
 import os
 
 import pytest
-
 from bench import processes, replica_chaos
 from bench.replica_chaos import Options
 
