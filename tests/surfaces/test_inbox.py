@@ -14,7 +14,6 @@ import boto3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 import holdfast
 from holdfast.endpoint import Endpoint
@@ -27,6 +26,7 @@ from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import Event, InboxUnavailable, Invoke, MessageMalformed, Register, Reject, Resolve, Wake
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
+from tests.support.dynamodb import aws_at, moto_url  # noqa: F401
 from tests.support.sqs import HurriedInbox
 
 BOUND_S = 240.0
@@ -70,15 +70,6 @@ async def wait(ctx: holdfast.Context, key: str) -> str:
     return await awakeable
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 class Queue:
     """One queue with its dead-letter queue, as a sender and an operator see them."""
 
@@ -101,11 +92,9 @@ class Queue:
 
 
 @pytest.fixture
-def queue(moto: str, monkeypatch: pytest.MonkeyPatch) -> Queue:
-    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", moto)
-    return Queue(moto)
+def queue(moto_url: str) -> Iterator[Queue]:  # noqa: F811
+    with aws_at(sqs=moto_url):
+        yield Queue(moto_url)
 
 
 class World:
@@ -298,8 +287,8 @@ async def test_poison_goes_to_the_dead_letter_queue_and_blocks_nobody(world: Wor
     assert all(getattr(record, "reason", "") for record in refused)
 
 
-async def test_a_queue_that_is_not_there(queue: Queue, moto: str) -> None:
-    sqs = SqsInbox(f"{moto}/123456789012/nothing")
+async def test_a_queue_that_is_not_there(queue: Queue, moto_url: str) -> None:  # noqa: F811
+    sqs = SqsInbox(f"{moto_url}/123456789012/nothing")
     with pytest.raises(InboxUnavailable, match="inbox queue"):
         await sqs.open()
     await sqs.close()

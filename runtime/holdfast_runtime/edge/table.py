@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import boto3
-import zstandard
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
@@ -71,9 +70,12 @@ class TableReader:
 
 
 def _content(item: RegistryItem | PageItem) -> bytes:
-    return bytes(item.plain) if item.packed is None else zstandard.decompress(bytes(item.packed))
+    return items.content_of(_bytes(item))
 
 
 def _raw(part: BlobPart) -> items.Item:
-    content = {"b": items.binary(bytes(part.plain))} if part.packed is None else {"z": items.binary(bytes(part.packed))}
-    return {"sk": items.text(part.sk), "h": items.text(part.stream), "n": items.number(int(part.parts)), **content}
+    return {"sk": items.text(part.sk), "h": items.text(part.stream), "n": items.number(int(part.parts)), **_bytes(part)}
+
+
+def _bytes(item: RegistryItem | PageItem | BlobPart) -> items.Item:
+    return {"b": items.binary(bytes(item.plain))} if item.packed is None else {"z": items.binary(bytes(item.packed))}

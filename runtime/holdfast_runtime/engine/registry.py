@@ -103,6 +103,11 @@ class ServiceRevision:
     documentation: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def keyed(self) -> bool:
+        """Whether its handlers are called with a key: a virtual object or a workflow."""
+        return self.type is not ServiceType.SERVICE
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:

@@ -39,7 +39,7 @@ from holdfast_runtime.ports.inbox import (
     Wake,
 )
 from holdfast_runtime.ports.system import Clock
-from holdfast_runtime.surfaces.inbox_events import Subscription, events, is_keyed, subscriptions
+from holdfast_runtime.surfaces.inbox_events import Subscription, events, subscriptions
 
 log = logging.getLogger("holdfast.inbox")
 
@@ -178,7 +178,7 @@ class InboxDrain:
         revision = found.handlers.get(handler)
         if revision is None:
             raise MessageMalformed(f"service '{service}' has no handler '{handler}'; it has: {', '.join(sorted(found.handlers))}")
-        if is_keyed(view, service) != (key is not None):
+        if found.keyed != (key is not None):
             raise MessageMalformed(f"{service}/{handler} is called {'with' if key is None else 'without'} a key")
         return revision
 

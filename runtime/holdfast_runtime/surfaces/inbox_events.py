@@ -22,7 +22,6 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.inbox import Event, MessageMalformed, Received
 
@@ -56,10 +55,6 @@ def subscriptions(view: RegistryView) -> Sequence[Subscription]:
         for handler in service.handlers.values()
         if (pattern := (metadata := handler.manifest.metadata or {}).get(PATTERN)) is not None
     ]
-
-
-def is_keyed(view: RegistryView, service: str) -> bool:
-    return view.services[service].type is not ServiceType.SERVICE
 
 
 def events(received: Received, document: Any, wanted: Sequence[Subscription], view: RegistryView) -> list[Event]:
@@ -121,7 +116,7 @@ def _wanted(happened: Happened, wanted: Sequence[Subscription], view: RegistryVi
     for subscription in wanted:
         if fnmatchcase(happened.name, subscription.pattern):
             key = None
-            if is_keyed(view, subscription.service):
+            if view.services[subscription.service].keyed:
                 key = _key(happened, subscription)
             yield Event(happened.id, subscription.service, subscription.handler, key, happened.document)
 

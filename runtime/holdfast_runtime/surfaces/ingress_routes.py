@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from holdfast.protocol.manifest import ServiceType
 from holdfast.protocol.versions import MIN_VERSION
 from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView, ServiceRevision
 from holdfast_runtime.surfaces.input_rules import InputRules, result_content_type
@@ -45,7 +44,7 @@ def compile_routes(view: RegistryView) -> Routes:
 def _service(view: RegistryView, service: ServiceRevision) -> ServiceRoute:
     deprecated = _deprecated(view, service)
     handlers = {name.encode(): _handler(service.name, handler, deprecated) for name, handler in service.handlers.items()}
-    return ServiceRoute(service.name, service.type is not ServiceType.SERVICE, handlers)
+    return ServiceRoute(service.name, service.keyed, handlers)
 
 
 def _handler(service: str, handler: HandlerRevision, deprecated: str | None) -> HandlerRoute:

@@ -50,7 +50,7 @@ def service_openapi(service: ServiceRevision, ingress_url: str | None) -> Json:
 
 
 def _paths(service: ServiceRevision, handler: HandlerRevision) -> Json:
-    keyed = service.type is not ServiceType.SERVICE
+    keyed = service.keyed
     target = f"{service.name}{'/{key}' if keyed else ''}/{handler.name}"
     keys = [_parameter("key")] if keyed else []
     # A workflow runs once per key, which is its idempotency key.
