@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
-from holdfast._misuse import end_of, place_of
+from holdfast._misuse import check_step, end_of, place_of
 from holdfast._pending import (
     Pending,
     decode_leaf,
@@ -266,6 +266,7 @@ class Attempt:
     ) -> Pending[Any]:
         """A side effect."""
         self.check()
+        check_step("run", function)
         if not callable(function):
             if inspect.iscoroutine(function):
                 function.close()  # no warning about never awaiting it on top
@@ -432,12 +433,20 @@ class Attempt:
         return saga.steps[::-1] if isinstance(error, TerminalError) else []
 
     def compensate(self, function: Callable[..., Any], arguments: Sequence[Any], name: str | None, retry: RetryPolicy | None) -> None:
-        self.check()
-        if not self._sagas:
-            raise RuntimeError("ctx.compensate belongs inside a `with ctx.saga():` block")
+        saga = self._saga("compensate")
+        check_step("compensate", function)
         if not callable(function):
             raise TypeError(f"compensate takes a function and its arguments, found {function!r}")
-        self._sagas[-1].steps.append(lambda: self.run(function, arguments, name=name, retry=retry))
+        saga.steps.append(lambda: self.run(function, arguments, name=name, retry=retry))
+
+    def compensate_call(self, address: Address, parameter: bytes, result: Serde[Any]) -> None:
+        self._saga("compensate_call").steps.append(lambda: self.call(address, parameter, result)[1])
+
+    def _saga(self, method: str) -> Saga:
+        self.check()
+        if not self._sagas:
+            raise RuntimeError(f"ctx.{method} belongs inside a `with ctx.saga():` block")
+        return self._sagas[-1]
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

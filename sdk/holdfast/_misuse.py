@@ -55,6 +55,16 @@ def no_such_attribute(context: object, name: str) -> NoReturn:
     raise AttributeError(text)
 
 
+def check_step(method: str, function: object) -> None:
+    """Raises TypeError for a handler: executed as a step it would have no journal of its own."""
+    from holdfast.service import Handler  # imports this module
+
+    if isinstance(function, Handler):
+        instead = "compensate_call" if method == "compensate" else "call"
+        name = function.full_name
+        raise TypeError(f"ctx.{method} executes a function, and {name} is a handler; write ctx.{instead}(handler, argument)")
+
+
 def not_durable(future: object, where: str) -> NoReturn:
     """Raises TypeError for what a combinator cannot combine."""
     if isinstance(future, list | tuple | set | dict) or inspect.isgenerator(future):

@@ -517,6 +517,56 @@ class Context:
         """Registers the step that undoes what comes next; it is executed as a `run`, last registered first."""
         self._attempt.compensate(function, args, name, retry)
 
+    @overload
+    def compensate_call(
+        self,
+        target: Handler[None, Any],
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def compensate_call(
+        self,
+        target: Handler[In, Any],
+        argument: In,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def compensate_call(
+        self,
+        target: str,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    def compensate_call(
+        self,
+        target: Any,
+        argument: Any = None,
+        /,
+        *,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Registers a call of another handler that undoes what comes next; it is waited for, like any other step of the saga."""
+        call = _calls.resolve(target, argument, key=key, idempotency_key=idempotency_key, headers=headers, name=name)
+        self._attempt.compensate_call(call.target, call.parameter, call.result)
+
 
 class SharedObjectContext(Context):
     """The context of a shared handler: reads state, runs at any time."""

@@ -162,6 +162,22 @@ async def test_compensations_are_not_interrupted_and_all_tried() -> None:
     assert undone == [3, 2, 1]
 
 
+async def test_a_call_undoes_what_another_service_did() -> None:
+    async def body(ctx: Context) -> None:
+        async with ctx.saga():
+            ctx.compensate_call("stock/release", "o1", key="cup", name="undo")
+            await ctx.call("stock/reserve", "o1", key="cup")
+
+    journal = Journal()
+    (reserved, *_) = await attempt(body, journal)
+    assert isinstance(reserved, CallCommand)
+    journal.happen(f"failed call {reserved.result_completion_id}")
+    (released, waits) = await attempt(body, journal)
+    assert isinstance(released, CallCommand)
+    assert (released.service_name, released.handler_name, released.key, released.parameter) == ("stock", "release", "cup", b'"o1"')
+    assert isinstance(waits, Suspension)
+
+
 async def test_a_retryable_error_leaves_a_saga_as_it_is() -> None:
     async def body(ctx: Context) -> None:
         async with ctx.saga():

@@ -237,6 +237,11 @@ async def test_compensate_belongs_in_a_saga() -> None:
 
     assert "ctx.saga()" in await failure_of(use)
 
+    async def undo(ctx: Context) -> None:
+        ctx.compensate_call("stock/release")
+
+    assert "ctx.compensate_call belongs inside" in await failure_of(undo)
+
 
 # ---- What cannot be registered
 
@@ -384,6 +389,15 @@ async def _undecorated(ctx: Context) -> None:
     await ctx.call(not_decorated)  # type: ignore[call-overload]
 
 
+async def _run_a_handler(ctx: Context) -> None:
+    await ctx.run(known, 1)
+
+
+async def _compensate_by_a_handler(ctx: Context) -> None:
+    async with ctx.saga():
+        ctx.compensate(known, 1)
+
+
 async def _wrong_argument(ctx: Context) -> None:
     await ctx.call(known, object())  # type: ignore[misc]
 
@@ -418,6 +432,8 @@ async def _no_text(ctx: ObjectContext) -> None:
         (_called_coroutine, "write ctx.run(f, x), not ctx.run(f(x))"),
         (_no_concurrency, "concurrency must be at least 1, found 0"),
         (_undecorated, "pass the decorated function itself"),
+        (_run_a_handler, "ctx.run executes a function, and registered/known is a handler; write ctx.call(handler, argument)"),
+        (_compensate_by_a_handler, "registered/known is a handler; write ctx.compensate_call(handler, argument)"),
         (_wrong_argument, "argument of registered/known: "),
         (_not_json, "object"),
         (_no_name, "a signal needs a name that is a text, found ''"),

@@ -139,6 +139,10 @@ async def more(ctx: Context, order: Order) -> None:
     async with ctx.saga(), ctx.timeout(timedelta(1)):
         ctx.compensate(charge, "card", 1)
         ctx.compensate(charge, 1, "card")  # type: ignore[arg-type]
+        ctx.compensate_call(add, 1, key="ann")
+        ctx.compensate_call(add, "1", key="ann")  # type: ignore[misc]
+        ctx.compensate_call(add, key="ann")  # type: ignore[arg-type]
+        ctx.compensate_call("mail/apologize", {"to": "ann"})
     with ctx.saga():  # type: ignore[attr-defined]
         pass
 
