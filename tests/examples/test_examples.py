@@ -1,0 +1,180 @@
+"""Each project under docs/examples, as its user will check it: tests, types, lint, template; and what its README claims.
+
+A folder with a pyproject.toml is an example, and is found here without being named anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.infra.conftest import LINT, tool
+from tests.infra.resolving import PSEUDO, Resolver, Stack, needs, order, references
+from tests.sdk.test_typing import NODE, PYRIGHT
+
+ROOT: Final = Path(__file__).parents[2]
+EXAMPLES: Final = sorted(path.parent for path in (ROOT / "docs" / "examples").glob("*/pyproject.toml"))
+SOURCES: Final = [ROOT / "sdk", ROOT / "runtime"]
+DEPLOYER: Final = "arn:aws:lambda:us-east-1:123456789012:function:deploy"
+each_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+# Checks of one kind share a worker, and with it a cache or one run of a tool.
+in_one_worker = pytest.mark.xdist_group("examples")
+
+
+def python(example: Path, *command: str, **more: str) -> str:
+    """What it printed, run in the example's folder; the current interpreter stands in for an environment of its own."""
+    strange = ("PYTEST", "HOLDFAST_", "MYPY", "AWS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    environment = {**kept, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": paths(*SOURCES), "MYPYPATH": paths(*SOURCES), **more}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=example, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def paths(*folders: Path) -> str:
+    return os.pathsep.join(map(str, folders))
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) == len([path for path in (ROOT / "docs" / "examples").iterdir() if path.is_dir()]) > 0
+
+
+# ---- The code
+
+
+@each_example
+def test_its_own_tests_pass(example: Path) -> None:
+    strict = ["-p", "no:cacheprovider", "-p", "no:xdist", "-W", "error::pytest.PytestUnraisableExceptionWarning"]
+    assert re.search(r"\d+ passed", python(example, "-m", "pytest", "-q", *strict))
+
+
+@pytest.fixture(scope="session")
+def type_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("types")
+
+
+@in_one_worker
+@each_example
+def test_mypy_finds_it_clean(example: Path, type_cache: Path) -> None:
+    assert "no issues found" in python(example, "-m", "mypy", "--strict", "--cache-dir", str(type_cache))
+
+
+@pytest.fixture(scope="session")
+def pyright(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One run over all of them, each with its own sources on the path."""
+    if not PYRIGHT.exists():
+        pytest.skip("pyright is not installed; `python tests/conformance/setup.py` puts it into tools/")
+    folder = tmp_path_factory.mktemp("pyright")
+    common = {"typeCheckingMode": "strict", "pythonVersion": "3.11", "include": ["examples"]}
+    (folder / "examples").symlink_to(ROOT / "docs" / "examples")
+    roots = [{"root": f"examples/{item.name}", "extraPaths": [f"examples/{item.name}/src", *map(str, SOURCES)]} for item in EXAMPLES]
+    (folder / "pyrightconfig.json").write_text(json.dumps({**common, "executionEnvironments": roots}))
+    command = [str(NODE), str(PYRIGHT), "-p", str(folder), "--pythonpath", sys.executable, "--outputjson"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@in_one_worker
+def test_pyright_finds_them_clean(pyright: dict[str, Any]) -> None:
+    assert pyright["summary"]["filesAnalyzed"] == sum(len(list(item.rglob("*.py"))) for item in EXAMPLES)
+    assert not [(Path(item["file"]).name, item["range"]["start"]["line"] + 1, item["message"]) for item in pyright["generalDiagnostics"]]
+
+
+@each_example
+def test_nothing_in_it_escapes_replay(example: Path) -> None:
+    assert re.search(r"All checks passed: \d+ handlers?", python(example, "-m", "holdfast_runtime.app.cli", "lint", "src"))
+
+
+# ---- The template
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[str, dict[str, Any]]:
+    """Example -> its template as CloudFormation gets it, with everything turned on."""
+    found = {}
+    for item in EXAMPLES:
+        command = [tool("lint", "python"), ROOT / "tests/infra/expand.py", item / "template.yaml"]
+        asked = json.dumps({item.name: {"DeployFunctionArn": DEPLOYER}})
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found.update(json.loads(done.stdout))
+    return found
+
+
+@in_one_worker
+def test_the_templates_are_clean(templates: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """As they are written and expanded, in one run of the linter."""
+    for name, template in templates.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(template))
+    written = [item / "template.yaml" for item in EXAMPLES]
+    command = [LINT / "cfn-lint", "--non-zero-exit-code", "informational", *written, *tmp_path.glob("*.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def stack(template: dict[str, Any], **given: str) -> Stack:
+    return Resolver(template, given).stack()
+
+
+@in_one_worker
+@each_example
+def test_each_deployment_registers_a_version(example: Path, templates: dict[str, dict[str, Any]]) -> None:
+    made = stack(templates[example.name], DeployFunctionArn=DEPLOYER)
+    assert len(order(made.resources)) == len(made.resources)
+    versions, registered = made.of("AWS::Lambda::Version"), made.of("Custom::HoldfastDeployment")
+    assert [item["FunctionArn"]["Ref"] for item in registered.values()] == list(versions)
+    assert {item["ServiceToken"] for item in registered.values()} == {DEPLOYER}
+    assert {item["FunctionVersion"]["Fn::GetAtt"][0] for item in made.of("AWS::Lambda::Alias").values()} == versions.keys() != set()
+    for name in versions:
+        assert made.resources[name]["DeletionPolicy"] == "Retain", "invocations may be pinned to it"
+
+
+@in_one_worker
+@each_example
+def test_without_a_coordinator_it_deploys_too(example: Path, templates: dict[str, dict[str, Any]]) -> None:
+    made = stack(templates[example.name])
+    assert made.of("AWS::Lambda::Version")
+    assert not made.of("Custom::HoldfastDeployment")
+    known = made.resources.keys() | PSEUDO.keys()
+    for name, resource in made.resources.items():
+        assert needs(resource) <= known, name
+    assert set(references(made.outputs)) <= known
+
+
+@each_example
+def test_what_lambda_calls_is_there(example: Path) -> None:
+    named = re.findall(r"Handler: (\S+)\.(\w+)", (example / "template.yaml").read_text())
+    assert named
+    code = "; ".join(f"import {module}; assert callable({module}.{name})" for module, name in named)
+    python(example / "src", "-c", code, AWS_DEFAULT_REGION="us-east-1")
+
+
+# ---- The README
+
+
+@each_example
+def test_its_readme_shows_how_it_runs(example: Path) -> None:
+    readme = (example / "README.md").read_text()
+    assert readme.startswith(f"# {example.name}\n")
+    for part in ("```mermaid", "holdfast dev ", "holdfast call ", "pytest", "sam deploy", "DeployFunctionArn"):
+        assert part in readme, f"{example.name}/README.md does not show '{part}'"
+
+
+@each_example
+def test_what_its_readme_calls_can_be_called(example: Path) -> None:
+    """Every `holdfast call` names a handler of what `holdfast dev` serves, with a body that the handler can read."""
+    readme = (example / "README.md").read_text()
+    (served,) = set(re.findall(r"holdfast dev ([\w.:]+)", readme))
+    calls = re.findall(r"holdfast call ([\w./${}-]+)(?: '([^']*)'| ([^\s'-]\S*))?", readme)
+    wanted = json.dumps([[target, quoted or plain] for target, quoted, plain in calls])
+    python(example, str(Path(__file__).with_name("callable.py")), served, wanted, PYTHONPATH=paths(example / "src", *SOURCES))
