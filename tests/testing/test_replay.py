@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast import Client, Context, Service, TerminalError, sync
-from holdfast.testing import ReplayMismatch, TestRuntime
+from holdfast.testing import NotKept, ReplayMismatch, TestRuntime
 from holdfast.testing.sync import TestRuntime as SyncTestRuntime
 from holdfast_runtime.app.exporting import exported
 from holdfast_runtime.app.http import admin_api
@@ -157,3 +158,42 @@ async def test_a_journal_of_another_service_is_refused(server: tuple[str, str]) 
     async with TestRuntime(shop.trips) as runtime:
         with pytest.raises(ReplayMismatch, match="the journal is of payments/bill, but service 'payments' is not served here"):
             await runtime.replay(journal)
+
+
+async def test_a_journal_of_the_kit_itself_is_what_the_command_line_exports(server: tuple[str, str]) -> None:
+    service, handler = changed()
+
+    @handler
+    async def book(ctx: Context, trip: Trip) -> list[str]:
+        return [await ctx.run(shop.effect, "hotel", name="hotel")]
+
+    async with TestRuntime(shop.trips) as old:
+        trip = await old.send(shop.book, Trip("Bern", 300))
+        await trip.result()
+        journal = await trip.export()
+    ours = recorded(server, shop.book, Trip("Bern", 300))
+    assert [entry["type"] for entry in journal["entries"]] == [entry["type"] for entry in ours["entries"]]
+    assert set(journal) < set(ours)
+    async with TestRuntime(service) as new:
+        with pytest.raises(ReplayMismatch, match="entry 1 records run 'flight', the handler issued run 'hotel'"):
+            await new.replay(journal)
+
+
+async def test_a_journal_that_is_not_kept_cannot_be_exported() -> None:
+    brief = Service("brief", journal_retention=timedelta(0), idempotency_retention=timedelta(hours=1))
+
+    @brief.handler
+    async def end(ctx: Context) -> None: ...
+
+    async with TestRuntime(brief) as runtime:
+        ended = await runtime.send(end)
+        await runtime.advance(timedelta(minutes=10))
+        with pytest.raises(NotKept):
+            await ended.export()
+
+
+def test_plain_tests_export_too() -> None:
+    with SyncTestRuntime(shop.reports) as runtime:
+        report = runtime.send(shop.sync_summarize, [0, 1, 2])
+        report.result()
+        assert runtime.replay(report.export()).output == 6

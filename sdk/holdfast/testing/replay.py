@@ -176,6 +176,29 @@ def read(journal: str | Path | Mapping[str, Any]) -> Recording:
         raise ValueError(f"the exported journal cannot be read: {type(error).__name__}: {error}") from error
 
 
+def exported(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the coordinator tells of an invocation, as a document for `read`. The command line adds more, for readers."""
+    about = (
+        "id",
+        "target",
+        "target_service_name",
+        "target_handler_name",
+        "target_service_key",
+        "status",
+        "pinned_service_protocol_version",
+    )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "invocation": {name: row.get(name) for name in about},
+        "complete": len(row["journal"]) == row.get("journal_size", len(row["journal"])),
+        "entries": [
+            {"index": entry["index"], "type": entry["type"], "type_code": int(MessageType[entry["type"]]), "raw": entry["raw"]}
+            for entry in row["journal"]
+        ],
+    }
+
+
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         document = json.loads(path.read_bytes())

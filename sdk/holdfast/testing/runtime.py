@@ -27,7 +27,7 @@ from holdfast.testing.errors import NotDeterministic, NotKept, Stuck
 from holdfast.testing.faults import Crash, EndpointFault, Faults, StepFault
 from holdfast.testing.journal import Journal, journal_of, plain
 from holdfast.testing.mocks import Mock
-from holdfast.testing.replay import Replayed, replay
+from holdfast.testing.replay import Replayed, exported, replay
 
 In = TypeVar("In")
 T = TypeVar("T")
@@ -83,6 +83,13 @@ class Invocation(Generic[T]):
     async def journal(self) -> Journal:
         """What it has recorded so far."""
         return journal_of(await self._row())
+
+    async def export(self) -> dict[str, Any]:
+        """The journal as `holdfast invocations export` writes it: to keep as JSON, and for `runtime.replay` of changed code."""
+        row = await self._row()
+        if not row["journal"]:
+            raise NotKept(f"the journal of {self.invocation_id} is empty: it was purged, or its retention is over")
+        return exported(row)
 
     async def status(self) -> str:
         """`running`, `suspended`, `backing-off`, `paused`, `scheduled`, `pending`, `completed` ..."""

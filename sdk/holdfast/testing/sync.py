@@ -57,6 +57,10 @@ class Invocation(Generic[T]):
         """What it has recorded so far."""
         return self._run(self._inner.journal())
 
+    def export(self) -> dict[str, Any]:
+        """The journal as `holdfast invocations export` writes it, for `replay`."""
+        return self._run(self._inner.export())
+
     def status(self) -> str:
         """`running`, `suspended`, `backing-off`, `paused`, `scheduled`, `pending`, `completed` ..."""
         return self._run(self._inner.status())
