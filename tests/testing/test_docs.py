@@ -1,10 +1,7 @@
-"""Every code block of docs/testing.md is run, as a file of one project."""
+"""Every code block of docs/testing.md is run, as a file of one project. That they are typed, tests/docs shows."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,31 +10,21 @@ import pytest
 from holdfast import Client, Context, Service
 from holdfast_runtime.app.exporting import exported
 from holdfast_runtime.app.http import admin_api
+from tests.docs.blocks import blocks, files
 from tests.testing import stack
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs" / "testing.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+PAGE = ROOT / "docs" / "testing.md"
+FILES = files(PAGE)
+BLOCKS = [(block.language, block.source) for block in blocks(PAGE)]
 FRESH = "import pytest, shop\n\n@pytest.fixture(autouse=True)\ndef fresh():\n    shop.SENT.clear()\n"
-
-
-def files() -> dict[str, str]:
-    """Name to content of every python block."""
-    found = {}
-    for language, content in BLOCKS:
-        if language == "python":
-            name = re.match(r"# (\w+\.py)\n", content)
-            assert name is not None, f"the first line must name the file:\n{content}"
-            assert name[1] not in found
-            found[name[1]] = content
-    return found
 
 
 def test_every_block_is_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {language for language, _ in BLOCKS} == {"python", "text", "console"}
-    for name, content in files().items():
+    for name, content in FILES.items():
         (pytester.path / name).write_text(content)
     pytester.makeconftest(FRESH)
     pytester.makeini("[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\naddopts = --strict-markers\n")
@@ -53,7 +40,7 @@ def test_every_block_is_run(pytester: pytest.Pytester, monkeypatch: pytest.Monke
     with stack.running(shop.orders, shop.points, shop.approval, shipping) as (ingress, admin):
         export_an_order(shop, ingress, admin, pytester.path / "journals" / "order.json")
         run = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-v", "-s")
-        tests = sum(len(re.findall(r"^(?:async )?def test_", content, re.MULTILINE)) for content in files().values())
+        tests = sum(len(re.findall(r"^(?:async )?def test_", content, re.MULTILINE)) for content in FILES.values())
         run.assert_outcomes(passed=tests - 1 + 16)  # one is parametrized by 16 crashes
         assert printed(run.outlines) == without_ids(next(content for language, content in BLOCKS if language == "text").splitlines())
 
@@ -61,25 +48,6 @@ def test_every_block_is_run(pytester: pytest.Pytester, monkeypatch: pytest.Monke
         options = command.replace("http://127.0.0.1:8080", ingress).replace("http://127.0.0.1:9070", admin).split()[1:]
         deployed = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, "test_plain.py", "test_time.py", "test_mocks.py")
         deployed.assert_outcomes(passed=1, skipped=2)
-
-
-def test_every_block_is_typed(tmp_path: Path) -> None:
-    for name, content in files().items():
-        (tmp_path / name).write_text(content)
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--ignore-missing-imports",
-        "--explicit-package-bases",
-        "--cache-dir",
-        str(tmp_path),
-        ".",
-    ]
-    search = {"MYPYPATH": os.pathsep.join(str(ROOT / folder) for folder in ("sdk", "runtime"))}
-    checked = subprocess.run(command, cwd=tmp_path, env=os.environ | search, capture_output=True, text=True, timeout=300, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def export_an_order(shop: object, ingress: str, admin: str, file: Path) -> None:
