@@ -26,8 +26,8 @@ class NoManagedPolicies:
 
 def expanded(source: dict[str, Any], parameters: dict[str, str]) -> Any:
     template = json.loads(json.dumps(source))
-    for resource in template["Resources"].values():
-        properties = resource.get("Properties", {})
+    globals_ = template.get("Globals", {}).values()
+    for properties in [*globals_, *(resource.get("Properties", {}) for resource in template["Resources"].values())]:
         if isinstance(properties.get("CodeUri"), str) and not properties["CodeUri"].startswith("s3://"):
             properties["CodeUri"] = PLACEHOLDER
     defaults = {name: value["Default"] for name, value in template.get("Parameters", {}).items() if "Default" in value}
