@@ -1,0 +1,1 @@
+"""A request that waits for a person: days, reminders, escalation, a deadline."""
