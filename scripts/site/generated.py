@@ -95,7 +95,7 @@ def admin_openapi() -> Json:
 
 
 def _get(url: str) -> Json:
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own server
+    with urllib.request.urlopen(url) as answer:
         document: Json = json.load(answer)
         return document
 
@@ -103,9 +103,10 @@ def _get(url: str) -> Json:
 def admin_page(document: Json) -> str:
     parts = [
         "# Admin API",
-        "Port 9070. What operators, `holdfast` and the official CLI use. Every path exists below `/v2`, `/v3` and `/v4`, too. `GET /openapi` answers "
-        "this page as an OpenAPI 3.1 document. A refusal is JSON with `message` and `restate_code`; a request that could not be read is answered in "
-        "plain text. With tokens configured ([security](../security.md)), every request but `/health` carries `Authorization: Bearer TOKEN`.",
+        "Port 9070. What operators, `holdfast` and the official CLI use. Every path exists below `/v2`, `/v3` and `/v4`, too. "
+        "`GET /openapi` answers this page as an OpenAPI 3.1 document. A refusal is JSON with `message` and `restate_code`; a request "
+        "that could not be read is answered in plain text. With tokens configured ([security](../security.md)), every request but "
+        "`/health` carries `Authorization: Bearer TOKEN`.",
     ]
     groups: dict[str, list[tuple[str, str, Json]]] = {}
     for path, methods in document["paths"].items():
@@ -127,10 +128,8 @@ def admin_page(document: Json) -> str:
 def _operation(path: str, method: str, operation: Json) -> Iterator[str]:
     yield f"### {method} {path}"
     yield operation.get("summary", "")
-    rows = []
-    for parameter in operation.get("parameters", []):
-        if parameter["in"] == "query":
-            rows.append(f"| query `{parameter['name']}` | {_type(parameter['schema'])} |")
+    asked = [parameter for parameter in operation.get("parameters", []) if parameter["in"] == "query"]
+    rows = [f"| query `{parameter['name']}` | {_type(parameter['schema'])} |" for parameter in asked]
     body = operation.get("requestBody")
     if body:
         rows += [f"| body | {_type(content['schema'])} |" for content in body["content"].values()]

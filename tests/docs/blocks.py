@@ -16,6 +16,7 @@ SHELLS: Final = frozenset({"sh", "bash", "console"})
 MARKS: Final = frozenset({"no-run", "background", "output", "exit", "raises", "excerpt"})
 ACTIONS: Final = frozenset({"kill", "stop", "wait", "tested-by"})
 REASONS: Final = (
+    "kills by name",
     "needs an AWS account",
     "needs Docker",
     "needs the sources of a project",
