@@ -29,6 +29,7 @@ from holdfast_runtime.adapters.dynamodb_leases import DynamoDbLeases, Seen
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import S3Blobs
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.store import (
     MAX_ITEM_BYTES,
     Blobs,
@@ -57,6 +58,7 @@ async def open_dynamodb_store(
     meter: Meter | None = None,
     patience: Patience | None = None,
     access: AwsAccess | None = None,
+    metrics: Metrics | None = None,
 ) -> DynamoDbStore:
     """Open a table that `holdfast store init` has set up. Close it on the same event loop. access: shared with others, if given.
 
@@ -68,7 +70,9 @@ async def open_dynamodb_store(
     if not region:
         raise StoreBroken(f"no AWS region is known for table {table.name}; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
     entropy = entropy or SystemEntropy()
-    client = DynamoDbClient(table.name, clock=clock, entropy=entropy, access=access, region=region, meter=meter, patience=patience)
+    client = DynamoDbClient(
+        table.name, clock=clock, entropy=entropy, access=access, region=region, meter=meter, patience=patience, metrics=metrics
+    )
     try:
         found = await read_partition(client, "lease", items.SHARDS_KEY)
         return DynamoDbStore(client, *_setup_of(table.name, found))

@@ -35,6 +35,7 @@ from holdfast_runtime.adapters.http_endpoint import Origin, Target, parse_uri
 from holdfast_runtime.adapters.http_exchange import ExchangeFailed, Outgoing, TimedOut
 from holdfast_runtime.adapters.sigv4 import Signer
 from holdfast_runtime.ports.endpoint import EndpointResponse, HttpVersion
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.store import StoreUnavailable
 from holdfast_runtime.ports.system import Clock, Entropy
 
@@ -140,6 +141,7 @@ class DynamoDbClient:
         meter: Meter | None = None,
         patience: Patience | None = None,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        metrics: Metrics | None = None,
     ) -> None:
         self.table = table
         self.region = region
@@ -147,6 +149,7 @@ class DynamoDbClient:
         self._entropy = entropy
         self._access = access
         self._meter = meter
+        self._metrics = metrics or Metrics()
         self.patience = patience or Patience()
         self._tls = tls
         self._signer = Signer("dynamodb", region)
@@ -265,6 +268,8 @@ class DynamoDbClient:
         if code in _SKEWED or any(words in message for words in _SKEW_WORDS):
             self._correct_clock(reply.headers.get("date"))
             raise _Again(f"our clock is {-self.skew_ms / 1000:+.0f} s off the service's; corrected for requests, set the system's clock")
+        if code in _THROTTLED:
+            self._metrics.store_throttles += 1
         if code in _THROTTLED or code in _TRANSIENT or reply.status >= 500:
             raise _Again(f"{code or reply.status} {message}".rstrip())
         advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""

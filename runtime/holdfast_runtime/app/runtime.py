@@ -26,10 +26,12 @@ from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
 from holdfast_runtime.app.aws_parts import AwsConfig, open_inbox, open_peers, open_wakeups
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.deployments import Deployments
+from holdfast_runtime.coordinator.gauges import Gauges, gauges
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.registry_document import default_settings
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
 from holdfast_runtime.surfaces.bearer import BearerTokens
@@ -37,6 +39,7 @@ from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.ingress import Ingress, IngressSettings
 from holdfast_runtime.surfaces.introspection.engine import Engine, QueryLimits
 from holdfast_runtime.surfaces.introspection.routes import query_routes
+from holdfast_runtime.surfaces.metrics import metrics_routes
 from holdfast_runtime.surfaces.server import Listener, Server, bind, serve_on
 
 log = logging.getLogger("holdfast.runtime")
@@ -91,6 +94,7 @@ class Runtime:
         self._ingress: Server
         self._admin: Server
         self.clock = SystemClock()
+        self.metrics = Metrics()
         headers = {"x-restate-cluster-name": config.cluster_name}  # service protocol §5.1; official SDKs show it in their logs
         self.endpoints = Endpoints(self.clock, limits=config.call_limits, external_id=config.external_id, headers=headers)
         self.deployments: Deployments
@@ -144,6 +148,7 @@ class Runtime:
             peers=peers,
             address=address,
             wakeups=wakeups,
+            metrics=self.metrics,
         )
         self.coordinator = Coordinator(self.node, self.deployments)
         for name in handlers:
@@ -154,12 +159,13 @@ class Runtime:
         engine = Engine(self.coordinator, config.query_limits)
         self._started.push_async_callback(engine.close)
         self._started.push_async_callback(self._close_surfaces)
-        calls = Ingress(self.coordinator, replace(config.ingress_settings, tokens=ingress_tokens))
+        calls = Ingress(self.coordinator, replace(config.ingress_settings, tokens=ingress_tokens), self.metrics)
         self._ingress = await serve_on(calls, ingress, grace_s=config.grace_s)
         about = AdminSettings(config.advertised_ingress or self._ingress.url, config.cluster_name, tokens=admin_tokens)
-        self._admin = await serve_on(admin_app(self.coordinator, about, [query_routes(engine)]), admin, grace_s=config.grace_s)
+        counted = metrics_routes(self._measure, version=about.holdfast_version, cluster=config.cluster_name)
+        self._admin = await serve_on(admin_app(self.coordinator, about, [query_routes(engine), counted]), admin, grace_s=config.grace_s)
         if queue is not None:
-            drain = InboxDrain(self.coordinator, queue, self.clock)
+            drain = InboxDrain(self.coordinator, queue, self.clock, self.metrics)
             drain.start()
             self._started.push_async_callback(drain.close)
         refreshing = asyncio.create_task(self._refresh())
@@ -216,7 +222,7 @@ class Runtime:
         if isinstance(self._config.store, DynamoDbTable):
             from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 
-            table = await open_dynamodb_store(self._config.store, clock=self.clock)
+            table = await open_dynamodb_store(self._config.store, clock=self.clock, metrics=self.metrics)
             self._started.push_async_callback(table.close)
             return table.store
         opened = await open_sqlite_store(self._config.store, shards=self._config.shards, clock=self.clock)
@@ -225,6 +231,9 @@ class Runtime:
 
     async def _serve_peer(self, request: Request) -> Reply:
         return await self.node.serve_peer(request)  # nobody knows our address before the node has joined
+
+    def _measure(self) -> tuple[Metrics, Gauges]:
+        return self.metrics, gauges(self.node)
 
     async def _refresh(self) -> None:
         """Adopt deployments that another process has registered."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.protocol import versions
 from holdfast_runtime.engine import model
-from holdfast_runtime.engine.events import AttemptFailed, AttemptOver
+from holdfast_runtime.engine.events import AttemptEnd, AttemptFailed, AttemptOver, Suspended
 from holdfast_runtime.engine.payload import BlobRef
 from holdfast_runtime.engine.response import Response, read_response
 from holdfast_runtime.engine.snapshot import Snapshot, Unservable, snapshot
@@ -33,6 +33,10 @@ class Attempts:
     def close(self) -> None:
         """Start no more attempts (hand-over); answers of those in flight are dropped by the next owner's tokens."""
         self._closed = True
+
+    def __len__(self) -> int:
+        """In flight, and waiting for their turn."""
+        return len(self._tokens)
 
     def in_flight(self, invocation: str) -> bool:
         return invocation in self._tokens
@@ -122,6 +126,7 @@ class Attempts:
         address = taken.deployment.address
         request = EndpointRequest("POST", taken.path, taken.headers, body)
         timeout_s = taken.abort_timeout_ms / 1000
+        self._shard.environment.metrics.attempts_started += 1
         try:
             answer = await self._shard.environment.endpoint.request(address, request, timeout_s=timeout_s)
             failed = failure_of(answer, taken.headers["content-type"], now_ms=self._shard.environment.clock.now_ms())
@@ -137,9 +142,17 @@ class Attempts:
     async def _commit(self, invocation: str, token: int, known: int, deployment: str, version: int, response: Response) -> None:
         shard = self._shard
         jitter = shard.environment.entropy.fraction()
+        shard.environment.metrics.attempts_ended[_how(response.end)] += 1
         event = AttemptOver(invocation, known, response.frames, response.end, deployment, version, jitter)
         await shard.perform(event, guard=lambda: self._tokens.get(invocation) == token)
         # The token goes in the same instant as the decision: what it started follows when the decision is durable, and finds no attempt
         # in flight.
         if self._tokens.get(invocation) == token:
             del self._tokens[invocation]
+
+
+def _how(end: AttemptEnd) -> str:
+    """The label of `Metrics.attempts_ended`."""
+    if isinstance(end, AttemptFailed):
+        return "throttled" if end.throttled else "failed"
+    return "suspended" if isinstance(end, Suspended) else "ended"

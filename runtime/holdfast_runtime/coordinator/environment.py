@@ -12,6 +12,7 @@ from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine.events import Message
 from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.endpoint import Endpoint
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.store import Store
 from holdfast_runtime.ports.system import Clock, Entropy
 from holdfast_runtime.ports.wakeups import Wakeups
@@ -26,6 +27,10 @@ class Slots:
     def __init__(self, free: int) -> None:
         self._free = free
         self._waiting: deque[Callable[[], None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
 
     def take(self, start: Callable[[], None]) -> None:
         """Run `start` now, or when a slot is given back."""
@@ -82,6 +87,7 @@ class Environment:
     shard_lost: Callable[[int, Shard], None]
     slots: Slots
     owned_shards: Callable[[], int]  # how many share this process's limits, at least 1
+    metrics: Metrics = field(default_factory=Metrics)
     turns: Turns = field(default_factory=Turns)
     wakeups: Wakeups | None = None  # None: nobody has to be woken, because this process is always there (embedded store)
 

@@ -82,11 +82,13 @@ class FarTimers:
                 try:
                     await wakeups.arrange(Wake(self._shard.number, hour, number), first_ms - AHEAD_MS, replace=move)
                 except WakeupsUnavailable as problem:
+                    environment.metrics.wakeups["failed"] += 1
                     facts = {"shard": self._shard.number, "hour": hour, "waiting": len(self._waiting), "error": str(problem)}
                     log.warning("wakeups.failed", extra=facts)
                     await clock.sleep(delay)
                     delay = min(delay * 2, 60.0)
                     continue
+                environment.metrics.wakeups["arranged"] += 1
                 delay = RETRY_S
                 await clock.sleep(environment.settings.wakeup_pace_s)
             self._waiting.popleft()

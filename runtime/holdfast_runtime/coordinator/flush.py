@@ -43,6 +43,7 @@ class Flusher:
         self._total = 0
         self._vanished: deque[tuple[str, Page, int]] = deque()  # dropped before they were ever stored, with the batch that dropped them
         self._checkpoint = -1
+        self._marks: deque[tuple[int, int]] = deque([(shard.next, 0)])  # a position of the log, and what we had written before it
 
     def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
         """Pages were changed in the open batch."""
@@ -184,9 +185,30 @@ class Flusher:
         if page.document is None and not model.is_own_page(page_id) and not self._shard.is_loading(page_id):
             self._drop(page_id)
 
+    @property
+    def dirty(self) -> int:
+        """Pages that are not in the store as they are."""
+        return len(self._dirty)
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Of pages, encoded."""
+        return self._total
+
+    def bytes_behind(self) -> int:
+        """What recovery would have to read of the log that we wrote; too much by what came between two looks at the checkpoint."""
+        return self._shard.written - self._marks[0][1]
+
+    def oldest_age_s(self) -> float:
+        """Seconds since the page that has been dirty for longest became so; 0 when all are clean."""
+        oldest = next(iter(self._dirty.values()), None)  # they are in the order in which they became dirty
+        return self._shard.environment.clock.monotonic() - oldest.first_at if oldest is not None else 0.0
+
     async def checkpoint(self) -> None:
         """Nothing before it is needed by recovery any more."""
         shard = self._shard
+        if shard.open > self._marks[-1][0]:
+            self._marks.append((shard.open, shard.written))
         first = min((page.first for page in self._dirty.values() if page.first is not None), default=shard.next)
         checkpoint = min(first, shard.next)
         if checkpoint <= self._checkpoint:
@@ -201,6 +223,8 @@ class Flusher:
             log.info("checkpoint.refused", extra={"shard": shard.number, "checkpoint": checkpoint})
             return
         self._checkpoint = checkpoint
+        while len(self._marks) > 1 and self._marks[1][0] <= checkpoint:
+            self._marks.popleft()
 
     def evict(self) -> None:
         """Forget clean pages until memory is well within its limit, those used lately last. Never the shard's own pages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.store import Member, ShardRecord
@@ -78,6 +78,10 @@ class Membership:
 
     def all_owned(self) -> bool:
         return bool(self._records) and all(self._is_held(record) for record in self._records.values())
+
+    def unowned(self, ours: Container[int]) -> int:
+        """Shards that nobody who lives holds; `ours` are those we hold."""
+        return sum(1 for record in self._records.values() if record.shard not in ours and not self._is_held(record))
 
     def address_of(self, shard: int) -> str | None:
         """Where the owner of a shard is reached, as far as known; None when that is nobody else."""

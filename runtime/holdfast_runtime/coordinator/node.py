@@ -18,6 +18,7 @@ from holdfast_runtime.coordinator.shard import Fenced, Shard
 from holdfast_runtime.engine.events import Arrive, Arrived, Message
 from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.endpoint import Endpoint
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.peers import Peers, PeerUnavailable
 from holdfast_runtime.ports.store import Member, ShardRecord, Store, StoreUnavailable
 from holdfast_runtime.ports.system import Clock, Entropy
@@ -46,6 +47,7 @@ class Node:
         peers: Peers | None = None,
         address: str = "",
         wakeups: Wakeups | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.clock = clock
         self.entropy = entropy
@@ -54,6 +56,7 @@ class Node:
         self.process_id = entropy.bytes(8).hex()
         self.shards: dict[int, Shard] = {}
         self.registry = registry
+        self.metrics = metrics or Metrics()
         self._peers = peers
         self._address = address
         self._membership = Membership(self.process_id, settings, clock)
@@ -69,6 +72,7 @@ class Node:
             slots=Slots(settings.max_attempts_in_flight),
             owned_shards=lambda: max(1, len(self.shards)),
             wakeups=wakeups,
+            metrics=self.metrics,
         )
         self._counter = 0
         self._looked_at = -LOOK_S  # when a request that waits for an owner last read who owns what
@@ -129,6 +133,7 @@ class Node:
             try:
                 await self._round()
             except StoreUnavailable as error:
+                self.metrics.store_errors["lease"] += 1
                 log.warning("heartbeat.failed", extra={"error": str(error)})
 
     async def _round(self) -> None:
@@ -172,13 +177,24 @@ class Node:
         try:
             shard = await recovery.take(record, self.process_id, self._environment)
         except StoreUnavailable as error:
+            self.metrics.store_errors["lease"] += 1
             log.warning("take.failed", extra={"shard": record.shard, "error": str(error)})
             return
         if shard is None or self._stopping:
             return
+        self.metrics.shards_taken += 1
         self.shards[record.shard] = shard
         shard.start()
         self._owned.set()
+
+    @property
+    def slots_waiting(self) -> int:
+        """Attempts that wait for one of `max_attempts_in_flight` to end."""
+        return self._environment.slots.waiting
+
+    def unowned(self) -> int:
+        """Shards that no living process holds, as far as this one has seen."""
+        return self._membership.unowned(self.shards)
 
     def _lost(self, number: int, shard: Shard) -> None:
         if self.shards.get(number) is shard:

@@ -13,7 +13,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, Final
 
 from holdfast_runtime.coordinator.attempts import Attempts
 from holdfast_runtime.coordinator.channels import Channels
@@ -31,6 +31,8 @@ from holdfast_runtime.engine.transaction import NeedPages, Page, Transaction
 from holdfast_runtime.ports.store import LogItem, StoreUnavailable
 
 log = logging.getLogger("holdfast.shard")
+
+CANCELLED_CODE: Final = 409  # of what was cancelled or killed (service protocol §3.11)
 
 
 class Fenced(Exception):
@@ -53,7 +55,8 @@ class Shard:
         self.accepting = True
         self.lease_seen_at = environment.clock.monotonic()
         self.waiters: dict[str, list[asyncio.Future[Result]]] = {}
-        self.log_bytes = 0  # appended since the checkpoint
+        self.log_bytes = 0  # appended since everything was flushed for the log's size
+        self.written = 0  # bytes of all batches closed in this ownership
         self._operations: list[list[Any]] = []
         self._effects: list[Effect] = []
         self._durable_waiters: deque[tuple[int, asyncio.Future[None], float]] = deque()  # batch, who waits, gives up at
@@ -105,6 +108,9 @@ class Shard:
         """Operations into the open batch, pages marked; what must be durable for the transition (or for what it read) to be visible."""
         if tx.operations:
             now = self.environment.clock.monotonic()
+            metrics = self.environment.metrics
+            metrics.transitions += 1
+            metrics.invocations_accepted += tx.created
             for page in tx.touched.values():
                 page.lsn = self.open
                 page.used = now
@@ -181,6 +187,7 @@ class Shard:
             try:
                 return await call()
             except StoreUnavailable as error:
+                self.environment.metrics.store_errors["page"] += 1
                 log.warning("store.unavailable", extra={"shard": self.number, "error": str(error)})
                 await self.environment.clock.sleep(delay)
                 delay = min(delay * 2, 1.0)
@@ -193,15 +200,18 @@ class Shard:
             self._work.set_result(None)
 
     async def _append_loop(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, monotonic, metrics = asyncio.get_running_loop(), self.environment.clock.monotonic, self.environment.metrics
         while True:
             if not self._operations:
                 self._work = loop.create_future()
                 await self._work
             first, parts, effects = self._close_batch()
+            began = monotonic()
             for number, part in enumerate(parts):
                 await self._append(LogItem(first + number, self.epoch, self.nonce, first, number, len(parts), part))
             self.check_lease()
+            metrics.append_seconds.observe(monotonic() - began)
+            metrics.appends += 1
             self.durable = first
             self.next = first + len(parts)
             while self._durable_waiters and self._durable_waiters[0][0] <= first:
@@ -218,7 +228,10 @@ class Shard:
         first = self.open
         self.open = first + len(parts)
         self.last_closed = first
-        self.log_bytes += sum(map(len, parts))
+        size = sum(map(len, parts))
+        self.log_bytes += size
+        self.written += size
+        self.environment.metrics.append_bytes += size
         return first, parts, effects
 
     async def _append(self, item: LogItem) -> None:
@@ -229,6 +242,7 @@ class Shard:
             try:
                 there = await self.environment.store.log.put(self.number, item)
             except StoreUnavailable as error:
+                self.environment.metrics.store_errors["append"] += 1
                 log.warning("log.retry", extra={"shard": self.number, "position": item.position, "error": str(error)})
                 await self.environment.clock.sleep(delay)
                 delay = min(delay * 2, 1.0)
@@ -263,6 +277,7 @@ class Shard:
             case RetryAt(invocation, at_ms):
                 self.timers.retry_at(at_ms, invocation)
             case Answer(invocation, result):
+                self.environment.metrics.invocations_finished[_outcome(result)] += 1
                 for waiter in self.waiters.pop(invocation, ()):
                     if not waiter.done():
                         waiter.set_result(result)
@@ -333,6 +348,7 @@ class Shard:
         if self.fenced:
             return
         self.fenced = True
+        self.environment.metrics.shards_lost += 1
         log.info("shard.lost", extra={"shard": self.number, "epoch": self.epoch, "reason": reason})
         self.abandon()
         self.environment.shard_lost(self.number, self)
@@ -370,6 +386,15 @@ class Shard:
         except Fenced:
             return False
         return True
+
+
+def _outcome(result: Result) -> str:
+    """The label of `Metrics.invocations_finished`."""
+    if result[0] != "f":
+        return "succeeded"
+    if result[1] != CANCELLED_CODE:
+        return "failed"
+    return "killed" if result[2] == "killed" else "cancelled"
 
 
 def _split(encoded: list[bytes], limit: int) -> list[bytes]:

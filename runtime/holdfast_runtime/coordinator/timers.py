@@ -44,6 +44,11 @@ class Timers:
         else:
             self._far.added(at_ms, hour, number)
 
+    @property
+    def armed(self) -> int:
+        """Reminders in memory, those of retries included."""
+        return len(self._heap)
+
     def retry_at(self, at_ms: int, invocation: str) -> None:
         self._push((at_ms, _RETRY, 0, invocation))
 

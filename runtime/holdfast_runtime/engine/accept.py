@@ -113,6 +113,7 @@ def create(tx: Transaction, event: Arrive, more: Document | None = None) -> None
     pinned = document.get(model.DEPLOYMENT)
     document[model.LISTED] = listing.list_new(tx, event.invocation, event.target, status, tx.now, pinned)
     tx.put(model.invocation_page(event.invocation), (), document)
+    tx.created += 1
     if status is Status.SCHEDULED:
         assert event.execute_at is not None
         timers.add(tx, event.invocation, completion_id=0, at=event.execute_at, kind=timers.START)

@@ -68,6 +68,7 @@ class Transaction:
         self.operations: list[list[Any]] = []
         self.effects: list[Effect] = []
         self.touched: dict[str, Page] = {}
+        self.created = 0  # new invocations, for whoever counts them
         self.overtaken: list[str] = []  # invocations whose attempt in flight no longer counts, from this instant on
         self._undo: list[tuple[Any, Any, Any]] = []
         self._created: list[str] = []
@@ -193,6 +194,7 @@ class Transaction:
         self._created.clear()
         self.operations.clear()
         self.effects.clear()
+        self.created = 0
         self.touched.clear()
         self.overtaken.clear()
         self._replaced.clear()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -38,6 +37,7 @@ from holdfast_runtime.ports.inbox import (
     Resolve,
     Wake,
 )
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.system import Clock
 from holdfast_runtime.surfaces.inbox_events import Subscription, events, subscriptions
 
@@ -50,14 +50,14 @@ RETRY_S: Final = 1.0  # after the queue could not be reached; doubled up to a mi
 class InboxDrain:
     """`start` and `close`. `counts`: messages by what became of them ("accepted", "refused", "failed")."""
 
-    def __init__(self, front: Front, queue: Inbox, clock: Clock) -> None:
+    def __init__(self, front: Front, queue: Inbox, clock: Clock, metrics: Metrics | None = None) -> None:
         self._front = front
         self._queue = queue
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
         self._view: RegistryView | None = None
         self._subscriptions: Sequence[Subscription] = ()
-        self.counts: Counter[str] = Counter()
+        self.counts = (metrics or Metrics()).inbox
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._receive(), name=f"inbox:{number}") for number in range(RECEIVERS)]

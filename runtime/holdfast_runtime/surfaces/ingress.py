@@ -14,6 +14,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.coordinator.front import (
     CoordinatorUnavailable,
     Front,
@@ -21,6 +22,7 @@ from holdfast_runtime.coordinator.front import (
     Target,
 )
 from holdfast_runtime.engine.registry import RegistryView
+from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.surfaces.asgi import CallerGone, Receive, Scope, Send
 from holdfast_runtime.surfaces.bearer import CHALLENGE, REFUSAL, BearerTokens
 from holdfast_runtime.surfaces.ingress_lookups import Lookups
@@ -33,6 +35,7 @@ from holdfast_runtime.surfaces.ingress_paths import (
     idempotency_key_of,
 )
 from holdfast_runtime.surfaces.ingress_replies import (
+    FROM_INVOCATION,
     Refused,
     Reply,
     accepted,
@@ -73,8 +76,10 @@ class IngressSettings:
 class Ingress:
     """`handle` is the whole of it; called, it is an ASGI application over the same."""
 
-    def __init__(self, front: Front, settings: IngressSettings | None = None) -> None:
+    def __init__(self, front: Front, settings: IngressSettings | None = None, metrics: Metrics | None = None) -> None:
         self._front = front
+        self._metrics = metrics or Metrics()
+        self._now = SystemClock().monotonic  # the loop's own time stands still within a turn
         self._settings = settings or IngressSettings()
         self._view: RegistryView | None = None
         self._routes: Routes = {}
@@ -107,21 +112,25 @@ class Ingress:
         Cancelled, it answers that the server is shutting down: only a server that ends does that to a caller who is still there.
         """
         self._in_flight += 1
+        began, status = self._now(), "gone"
         try:
             reply = await self._answer(request)
+            status = _status_of(reply)
         except asyncio.CancelledError:
-            reply = ingress_error(503, SHUTTING_DOWN, [(b"retry-after", b"1")])
+            reply, status = ingress_error(503, SHUTTING_DOWN, [(b"retry-after", b"1")]), "ingress_error"
         except Refused as refused:
-            reply = refused.reply
+            reply, status = refused.reply, "request_error"
         except CoordinatorUnavailable as error:
-            reply = unavailable(error)
+            reply, status = unavailable(error), "ingress_error"
         except CallerGone:
             raise
         except Exception:
             log.exception("ingress.failed", extra={"path": request.path.decode("latin-1"), "method": request.method})
-            reply = ingress_error(500, "internal error, the details are in the server's log")
+            reply, status = ingress_error(500, "internal error, the details are in the server's log"), "ingress_error"
         finally:
             self._in_flight -= 1
+            self._metrics.ingress[status] += 1
+            self._metrics.ingress_seconds.observe(self._now() - began)
         return complete(reply, request.headers)
 
     async def _answer(self, request: Request) -> Reply:
@@ -264,6 +273,17 @@ def _handler(service: ServiceRoute, name: bytes) -> HandlerRoute:
     if route.deprecated is not None:
         raise Refused(400, route.deprecated)
     return route
+
+
+def _status_of(reply: Reply) -> str:
+    """The label of `Metrics.ingress`."""
+    if reply.status < 400:
+        return "completed"
+    if FROM_INVOCATION in reply.headers:
+        return "invocation_error"
+    if reply.status == 429:
+        return "rate-limited"
+    return "request_error" if reply.status < 500 else "ingress_error"
 
 
 async def _refuse_other(scope: Scope, receive: Receive, send: Send) -> None:
