@@ -372,6 +372,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "group of EventBridge Scheduler for far timers, so that they fall due also when nobody runs",
         absent="none",
     ),
+    Setting(
+        _AWS,
+        "metrics-emf",
+        Choice(("off", "on")),
+        "off",
+        "`on`: a line a minute on standard error in CloudWatch's embedded metric format, for alarms",
+    ),
     Setting(_AWS, "wakeup-role-arn", ROLE_ARN, None, "role by which Scheduler sends to the inbox queue", absent="none"),
     # -- SQL
     Setting(

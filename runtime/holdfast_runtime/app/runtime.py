@@ -24,6 +24,7 @@ from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.sqlite import open_sqlite_store
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
 from holdfast_runtime.app.aws_parts import AwsConfig, open_inbox, open_peers, open_wakeups
+from holdfast_runtime.app.metrics_emf import EmbeddedMetrics
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.gauges import Gauges, gauges
@@ -75,6 +76,7 @@ class RuntimeConfig:
     aws: AwsConfig = field(default_factory=AwsConfig)
     ingress_token_file: Path | None = None
     admin_token_file: Path | None = None
+    metrics_emf: bool = False
 
 
 class TokensUnusable(Exception):
@@ -170,6 +172,9 @@ class Runtime:
             self._started.push_async_callback(drain.close)
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
+        if config.metrics_emf:
+            telling = asyncio.create_task(EmbeddedMetrics(self._measure, cluster=config.cluster_name, clock=self.clock).run())
+            self._started.callback(telling.cancel)
         _calm_garbage_collector()
 
     def _load_identity(self) -> None:
