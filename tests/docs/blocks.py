@@ -22,8 +22,11 @@ REASONS: Final = (
     "needs the sources of a project",
     "code for ",
     "runs all tests",
+    "waits ten seconds",
     "installs ",
     "needs root",
+    "needs an emulator in tools/",
+    "needs the sqlite3 command",
 )
 
 _FENCES: Final = RawFencedCodeBlockLexer(re.compile(r"(?P<info>[^\n]*)$\n", re.MULTILINE))
