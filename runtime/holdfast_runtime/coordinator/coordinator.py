@@ -152,6 +152,11 @@ class Coordinator:
         return handler
 
     def _refuse(self, arrival: Arrival, invocation_id: InvocationId) -> None:
+        if arrival is Arrival.CLOSED:
+            text = (
+                "no new work is taken, because what was changed hours ago could not be written to the store; see pages.overdue in the log"
+            )
+            raise CoordinatorUnavailable(text, retry_safe=True)
         if arrival is Arrival.STALE:
             text = f"whether {invocation_id} ran cannot be told any more; the request took too long to reach its owner"
             raise CoordinatorUnavailable(text, retry_safe=False)

@@ -43,6 +43,7 @@ class Flusher:
         self._total = 0
         self._vanished: deque[tuple[str, Page, int]] = deque()  # dropped before they were ever stored, with the batch that dropped them
         self._checkpoint = -1
+        self._is_overdue = False  # as said last
         self._marks: deque[tuple[int, int]] = deque([(shard.next, 0)])  # a position of the log, and what we had written before it
 
     def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
@@ -203,6 +204,21 @@ class Flusher:
         """Seconds since the page that has been dirty for longest became so; 0 when all are clean."""
         oldest = next(iter(self._dirty.values()), None)  # they are in the order in which they became dirty
         return self._shard.environment.clock.monotonic() - oldest.first_at if oldest is not None else 0.0
+
+    def is_overdue(self) -> bool:
+        """Writing back does not get on, and the log it would relieve expires one day: take no new work (storage design §4.4)."""
+        return self.oldest_age_s() >= self._shard.environment.settings.overdue_s
+
+    def watch(self) -> None:
+        """Say so, when it begins and when it is over. Asked by the heartbeat, because our own loop may be what is stuck."""
+        if self.is_overdue() is self._is_overdue:
+            return
+        self._is_overdue = not self._is_overdue
+        facts = {"shard": self._shard.number, "pages": self.dirty, "oldest_s": round(self.oldest_age_s())}
+        if self._is_overdue:
+            log.critical("pages.overdue", extra=facts)
+        else:
+            log.info("pages.written", extra=facts)
 
     async def checkpoint(self) -> None:
         """Nothing before it is needed by recovery any more."""

@@ -144,6 +144,7 @@ class Node:
         records, members = await self.store.leases.read()
         self._membership.saw(records, members, asked_at)
         for shard in list(self.shards.values()):
+            shard.flusher.watch()
             record = records.get(shard.number)
             if record is not None and record.epoch == shard.epoch:
                 shard.lease_seen_at = max(shard.lease_seen_at, asked_at)

@@ -27,6 +27,7 @@ class Settings:
     checkpoint_interval_s: float = 10.0
     memory_limit_bytes: int = 12 * 1024 * 1024  # per process: encoded size of pages in memory; as objects they take about four times that
     flush_parallel: int = 64
+    overdue_s: float = 6 * 3600.0  # a page that waits so long to be written back: nothing new is taken, before its log expires
 
     # Work
     part_bytes: int = 340_000  # of one log item; an item must stay under the store's 350 KB

@@ -35,6 +35,8 @@ def arrive(tx: Transaction, event: Arrive) -> Arrived:
             return Arrived(Arrival.NEW, remembered)
     if not event.fresh and event.minted_at is not None and event.minted_at + model.STALE_REQUEST_MS < tx.now:
         return Arrived(Arrival.STALE)
+    if event.closed:
+        return Arrived(Arrival.CLOSED)
     if not event.fresh:
         recent.supersede(tx, event.invocation)
     create(tx, event)

@@ -34,6 +34,7 @@ class Arrive:
     request: bytes = b""
     fresh: bool = False
     minted_at: int | None = None  # ms; only of ids from HTTP requests that carry a time
+    closed: bool = False  # nothing new is taken: only what is known already is answered
 
 
 @dataclass(slots=True)
@@ -189,6 +190,7 @@ class Arrival(Enum):
     KNOWN = "known"  # joined: same request, idempotency key or workflow key
     ALREADY_INVOKED = "already invoked"  # a workflow's run handler: callers get a 409
     STALE = "stale"  # too old to tell whether it ran: refused
+    CLOSED = "closed"  # new, and nothing new is taken
     MISMATCH = "mismatch"  # the id belongs to another target (service protocol §7.3, collisions)
 
 
