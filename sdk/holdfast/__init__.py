@@ -29,13 +29,14 @@ from holdfast.errors import (
     TerminalError,
 )
 from holdfast.options import RetryPolicy
-from holdfast.serde import Serde
+from holdfast.serde import As, Serde
 from holdfast.service import Handler, Service, VirtualObject, Workflow
 
 if TYPE_CHECKING:
     from holdfast.client import AsyncClient, Client, IngressError
 
 __all__ = [
+    "As",
     "AsyncClient",
     "Awakeable",
     "CallFuture",

@@ -7,7 +7,8 @@ and everything else as JSON. Plain services have no key, objects and workflows a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from holdfast._pending import ANY_SERDE, write_any
 from holdfast.protocol.machine import CallTarget
@@ -15,6 +16,35 @@ from holdfast.serde import Serde, serde_for
 
 if TYPE_CHECKING:
     from holdfast.service import Handler
+
+
+class IngressOptions(TypedDict, total=False):
+    """Keyword arguments of a call from outside.
+
+    key: of an object or workflow. idempotency_key: makes the call happen once. headers: the handler sees them.
+    """
+
+    key: str | None
+    idempotency_key: str | None
+    headers: Mapping[str, str] | None
+
+
+class IngressSendOptions(IngressOptions, total=False):
+    """delay: from now until it starts."""
+
+    delay: timedelta | None
+
+
+class CallOptions(IngressOptions, total=False):
+    """Keyword arguments of a call by a handler. name: of the entry in the journal."""
+
+    name: str | None
+
+
+class SendOptions(CallOptions, total=False):
+    """delay: from now until it starts."""
+
+    delay: timedelta | None
 
 
 class Call(NamedTuple):
@@ -30,7 +60,7 @@ def resolve(
     target: Handler[Any, Any] | str,
     argument: Any,
     *,
-    key: str | None,
+    key: str | None = None,
     idempotency_key: str | None = None,
     headers: Mapping[str, str] | None = None,
     name: str | None = None,
@@ -57,6 +87,13 @@ def resolve(
     except (TypeError, ValueError) as error:
         raise TypeError(f"argument of {target.full_name}: {error}") from error
     return Call(address, parameter, target.output, target.accept or target.input.content_type)
+
+
+def delayed(
+    target: Handler[Any, Any] | str, argument: Any, *, delay: timedelta | None = None, **options: Any
+) -> tuple[Call, timedelta | None]:
+    """The same for a one-way call, which may start later."""
+    return resolve(target, argument, **options), delay
 
 
 def _names(target: Handler[Any, Any] | str) -> tuple[str, str]:

@@ -14,14 +14,15 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from email.message import Message
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
 from urllib.parse import quote, urlsplit
 
 from holdfast import _calls
+from holdfast._calls import IngressOptions, IngressSendOptions
 from holdfast._pending import ANY_SERDE, write_any
 from holdfast.errors import TerminalError
 from holdfast.options import RetryPolicy, milliseconds
-from holdfast.serde import Serde, serde_for
+from holdfast.serde import AnyForm, As, Serde, serde_for
 
 if TYPE_CHECKING:
     from holdfast.service import Handler
@@ -61,6 +62,17 @@ class _Answer(NamedTuple):
     body: bytes
 
 
+class ClientOptions(TypedDict, total=False):
+    """Keyword arguments of both clients; what they mean stands with `Client`."""
+
+    timeout: timedelta
+    headers: Mapping[str, str] | None
+    retry: RetryPolicy | None
+    auth: Literal["iam"] | None
+    region: str | None
+    signing_name: str
+
+
 class Client:
     """A blocking client of one ingress; may be shared by threads.
 
@@ -95,124 +107,43 @@ class Client:
         self._sign = _signer(region, signing_name) if auth == "iam" else None
 
     @overload
-    def call(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
+    def call(self, target: Handler[None, T], /, **options: Unpack[IngressOptions]) -> T: ...
     @overload
-    def call(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
+    def call(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressOptions]) -> T: ...
     @overload
-    def call(
-        self,
-        target: str,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        returns: type[T],
-    ) -> T: ...
+    def call(self, target: str, argument: Any = None, /, *, returns: type[As[T]], **options: Unpack[IngressOptions]) -> T: ...
     @overload
-    def call(
-        self,
-        target: str,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any: ...
-    def call(
-        self,
-        target: Any,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        returns: Any = None,
-    ) -> Any:
+    def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    def call(self, target: str, argument: Any = None, /, *, returns: AnyForm | None = None, **options: Unpack[IngressOptions]) -> Any: ...
+    def call(self, target: Any, argument: Any = None, /, *, returns: Any = None, **options: Unpack[IngressOptions]) -> Any:
         """Calls a handler and waits for its result."""
-        call = _calls.resolve(target, argument, key=key, idempotency_key=idempotency_key, headers=headers, returns=returns)
-        answer = self._post(call, _path(call), repeatable=_repeatable(target, idempotency_key))
+        call = _calls.resolve(target, argument, returns=returns, **options)
+        answer = self._post(call, _path(call), repeatable=_repeatable(target, options.get("idempotency_key")))
         return call.result.deserialize(answer.body)
 
     @overload
-    def send(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[T]: ...
+    def send(self, target: Handler[None, T], /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
     @overload
-    def send(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[T]: ...
+    def send(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
     @overload
-    def send(
-        self,
-        target: str,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[Any]: ...
-    def send(
-        self,
-        target: Any,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[Any]:
+    def send(self, target: str, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Sent[Any]: ...
+    def send(self, target: Any, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Sent[Any]:
         """Starts a handler, now or after `delay`, without waiting for it."""
-        call = _calls.resolve(target, argument, key=key, idempotency_key=idempotency_key, headers=headers)
+        call, delay = _calls.delayed(target, argument, **options)
         query = "" if delay is None else f"?delay={milliseconds(delay)}ms"
-        answer = self._post(call, f"{_path(call)}/send{query}", repeatable=_repeatable(target, idempotency_key))
+        answer = self._post(call, f"{_path(call)}/send{query}", repeatable=_repeatable(target, options.get("idempotency_key")))
         accepted = json.loads(answer.body)
         return Sent(accepted["invocationId"], accepted["status"] == "PreviouslyAccepted", call.result)
 
     @overload
     def attach(self, invocation: Sent[T]) -> T: ...
     @overload
+    def attach(self, invocation: str, type: type[As[T]]) -> T: ...
+    @overload
     def attach(self, invocation: str, type: type[T]) -> T: ...
     @overload
-    def attach(self, invocation: str) -> Any: ...
+    def attach(self, invocation: str, type: AnyForm = ...) -> Any: ...
     def attach(self, invocation: Sent[Any] | str, type: Any = Any) -> Any:
         """Waits for the result of an invocation."""
         id, serde = _named(invocation, type)
@@ -221,9 +152,11 @@ class Client:
     @overload
     def output(self, invocation: Sent[T]) -> T: ...
     @overload
+    def output(self, invocation: str, type: type[As[T]]) -> T: ...
+    @overload
     def output(self, invocation: str, type: type[T]) -> T: ...
     @overload
-    def output(self, invocation: str) -> Any: ...
+    def output(self, invocation: str, type: AnyForm = ...) -> Any: ...
     def output(self, invocation: Sent[Any] | str, type: Any = Any) -> Any:
         """The result of an ended invocation; raises IngressError with status 470 while it is not there."""
         id, serde = _named(invocation, type)
@@ -293,62 +226,20 @@ class Client:
 class AsyncClient:
     """The same for asyncio: each request runs in a thread of its own."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        timeout: timedelta = timedelta(minutes=15),
-        headers: Mapping[str, str] | None = None,
-        retry: RetryPolicy | None = PATIENT,
-        auth: Literal["iam"] | None = None,
-        region: str | None = None,
-        signing_name: str = "execute-api",
-    ) -> None:
-        self._client = Client(base_url, timeout=timeout, headers=headers, retry=retry, auth=auth, region=region, signing_name=signing_name)
+    def __init__(self, base_url: str, **options: Unpack[ClientOptions]) -> None:
+        self._client = Client(base_url, **options)
 
     @overload
-    async def call(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
+    async def call(self, target: Handler[None, T], /, **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    async def call(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    async def call(self, target: str, argument: Any = None, /, *, returns: type[As[T]], **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    async def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Unpack[IngressOptions]) -> T: ...
     @overload
     async def call(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
-    @overload
-    async def call(
-        self,
-        target: str,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        returns: type[T],
-    ) -> T: ...
-    @overload
-    async def call(
-        self,
-        target: str,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
+        self, target: str, argument: Any = None, /, *, returns: AnyForm | None = None, **options: Unpack[IngressOptions]
     ) -> Any: ...
     async def call(self, target: Any, argument: Any = None, /, **options: Any) -> Any:
         """Calls a handler and waits for its result."""
@@ -356,40 +247,11 @@ class AsyncClient:
         return await asyncio.to_thread(call, target, argument, **options)
 
     @overload
-    async def send(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[T]: ...
+    async def send(self, target: Handler[None, T], /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
     @overload
-    async def send(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[T]: ...
+    async def send(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
     @overload
-    async def send(
-        self,
-        target: str,
-        argument: Any = None,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Sent[Any]: ...
+    async def send(self, target: str, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Sent[Any]: ...
     async def send(self, target: Any, argument: Any = None, /, **options: Any) -> Sent[Any]:
         """Starts a handler, now or after `delay`, without waiting for it."""
         send: Any = self._client.send
@@ -399,9 +261,11 @@ class AsyncClient:
     @overload
     async def attach(self, invocation: Sent[T]) -> T: ...
     @overload
+    async def attach(self, invocation: str, type: type[As[T]]) -> T: ...
+    @overload
     async def attach(self, invocation: str, type: type[T]) -> T: ...
     @overload
-    async def attach(self, invocation: str) -> Any: ...
+    async def attach(self, invocation: str, type: AnyForm = ...) -> Any: ...
     async def attach(self, invocation: Any, type: Any = Any) -> Any:
         """Waits for the result of an invocation."""
         return await asyncio.to_thread(self._client.attach, invocation, type)
@@ -409,9 +273,11 @@ class AsyncClient:
     @overload
     async def output(self, invocation: Sent[T]) -> T: ...
     @overload
+    async def output(self, invocation: str, type: type[As[T]]) -> T: ...
+    @overload
     async def output(self, invocation: str, type: type[T]) -> T: ...
     @overload
-    async def output(self, invocation: str) -> Any: ...
+    async def output(self, invocation: str, type: AnyForm = ...) -> Any: ...
     async def output(self, invocation: Any, type: Any = Any) -> Any:
         """The result of an ended invocation; raises IngressError with status 470 while it is not there."""
         return await asyncio.to_thread(self._client.output, invocation, type)

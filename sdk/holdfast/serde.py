@@ -34,6 +34,17 @@ class Serde(Protocol[T]):
     def deserialize(self, content: bytes) -> T: ...
 
 
+class As(Generic[T]):
+    """`As[int | None]`, `As[Literal["a", "b"]]`: a type that is not a class, where a type is asked for.
+
+    A union works as it is, too, but type checkers then take its value for `Any`: they accept classes only.
+    """
+
+
+# What type checkers make of a union that is written as an argument.
+AnyForm = types.UnionType | type[Any]
+
+
 class BytesSerde:
     """Bytes as they are."""
 
@@ -84,6 +95,8 @@ class JsonSerde(Generic[T]):
 
 def serde_for(annotation: Any) -> Serde[Any]:
     """The serde of a type; raises TypeError when it has no form in a journal. A Serde passes through."""
+    if typing.get_origin(annotation) is As:
+        return serde_for(typing.get_args(annotation)[0])
     if annotation is None or annotation is type(None):
         return VoidSerde()
     if annotation is bytes:

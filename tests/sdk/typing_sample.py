@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_type
+from typing import Any, Literal, assert_type
 
 from holdfast import (
+    As,
     AsyncClient,
     CallFuture,
     Client,
@@ -147,6 +148,42 @@ async def more(ctx: Context, order: Order) -> None:
         pass
 
 
+@carts.handler
+async def forms(ctx: ObjectContext) -> None:
+    assert_type(await ctx.awakeable(As[int | None]), int | None)
+    assert_type(await ctx.signal("s", As[list[Order] | None]), list[Order] | None)
+    assert_type(await ctx.signal("s", As[Literal["a", "b"]]), Literal["a", "b"])
+    assert_type(await ctx.get("n", As[int | str]), int | str | None)
+    assert_type(await ctx.get("n", As[int | None], default=3), int | None)
+    assert_type(await ctx.invocation("inv_1").output(As[int | str]), int | str | None)
+    assert_type(await ctx.call("other/handler", 1, returns=As[Order | None], key="k"), Order | None)
+    assert_type(await ctx.run(charge_maybe, "card", serde=As[int | None]), int | None)
+    assert_type(await ctx.run(charge_maybe, "card", serde=int | None), int | None)
+    # Without As the form is taken, its value untyped: a type checker knows a union as an argument only as some UnionType.
+    assert_type(await ctx.awakeable(int | None), Any)
+    assert_type(await ctx.signal("s", list[Order] | None), Any)
+    assert_type(await ctx.get("n", int | None, default=None), Any)
+    number: int | None = await ctx.call("other/handler", returns=int | None)
+    ctx.awakeable(3)  # type: ignore[call-overload]
+    ctx.signal("s", "int")  # type: ignore[call-overload]
+    await ctx.awakeable(As[int | None]).number  # type: ignore[attr-defined]
+    print(number)
+
+
+@signup.handler
+def sync_forms(ctx: sync.SharedWorkflowContext) -> None:
+    assert_type(ctx.promise("p", As[bool | None]).result(), bool | None)
+    assert_type(ctx.promise("p", bool | None).result(), Any)
+    assert_type(ctx.get("n", As[int | str]), int | str | None)
+    assert_type(ctx.signal("s", As[int | None]), int | None)
+    assert_type(ctx.start.attach("inv_1", As[int | None]).result(), int | None)
+    assert_type(ctx.call("other/handler", 1, returns=As[Order | None]), Order | None)
+
+
+def charge_maybe(card: str) -> int | None:
+    return len(card)
+
+
 def charge_all(card: str) -> int:
     return len(card)
 
@@ -156,6 +193,8 @@ def outside(client: Client, order: Order) -> None:
     assert_type(client.call("orders/checkout", order, returns=bool), bool)
     assert_type(client.attach(client.send(checkout, order)), bool)
     assert_type(client.output("inv_1", Order), Order)
+    assert_type(client.call("orders/checkout", order, returns=As[bool | None]), bool | None)
+    assert_type(client.attach("inv_1", As[Order | None]), Order | None)
     client.call(add, "three", key="k")  # type: ignore[misc]
     client.call(add, key="k")  # type: ignore[arg-type]
     Client("http://localhost", auth="sigv4")  # type: ignore[arg-type]

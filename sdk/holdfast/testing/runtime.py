@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypedDict, TypeVar, overload
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 from holdfast import _calls
+from holdfast._calls import IngressOptions, IngressSendOptions
 from holdfast._pending import ANY_SERDE, write_any
 from holdfast.logs import Log
 from holdfast.options import milliseconds
 from holdfast.protocol import ids
-from holdfast.serde import Serde, serde_for
+from holdfast.serde import AnyForm, As, Serde, serde_for
 from holdfast.service import Handler, ServiceBase, Workflow
 from holdfast.testing import _deployed
 from holdfast.testing._backend import Backend
@@ -55,6 +56,8 @@ class State(dict[str, Any]):
         super().__init__({name: plain(value) for name, value in raw.items()})
         self.raw = dict(raw)
 
+    @overload
+    def value(self, name: str, type: type[As[T]]) -> T: ...
     @overload
     def value(self, name: str, type: type[T]) -> T: ...
     @overload
@@ -223,30 +226,17 @@ class TestRuntime:
     # ---- Starting
 
     @overload
-    async def call(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
+    async def call(self, target: Handler[None, T], /, **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    async def call(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    async def call(self, target: str, argument: Any = None, /, *, returns: type[As[T]], **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    async def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Unpack[IngressOptions]) -> T: ...
     @overload
     async def call(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
-    @overload
-    async def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Any) -> T: ...
-    @overload
-    async def call(self, target: str, argument: Any = None, /, **options: Any) -> Any: ...
+        self, target: str, argument: Any = None, /, *, returns: AnyForm | None = None, **options: Unpack[IngressOptions]
+    ) -> Any: ...
     async def call(self, target: Any, argument: Any = None, /, *, key: str | None = None, returns: Any = None, **options: Any) -> Any:
         """Calls a handler and waits for its result; time moves until it is there."""
         call = _calls.resolve(target, argument, key=key, returns=returns, **options)
@@ -258,30 +248,11 @@ class TestRuntime:
         return await started.result()
 
     @overload
-    async def send(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Invocation[T]: ...
+    async def send(self, target: Handler[None, T], /, **options: Unpack[IngressSendOptions]) -> Invocation[T]: ...
     @overload
-    async def send(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Invocation[T]: ...
+    async def send(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressSendOptions]) -> Invocation[T]: ...
     @overload
-    async def send(self, target: str, argument: Any = None, /, **options: Any) -> Invocation[Any]: ...
+    async def send(self, target: str, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Invocation[Any]: ...
     async def send(
         self, target: Any, argument: Any = None, /, *, key: str | None = None, delay: timedelta | None = None, **options: Any
     ) -> Invocation[Any]:
@@ -293,9 +264,11 @@ class TestRuntime:
         return Invocation(self._backend, id, call.result, accepted_before=before)
 
     @overload
+    def invocation(self, invocation_id: str, type: type[As[T]]) -> Invocation[T]: ...
+    @overload
     def invocation(self, invocation_id: str, type: type[T]) -> Invocation[T]: ...
     @overload
-    def invocation(self, invocation_id: str) -> Invocation[Any]: ...
+    def invocation(self, invocation_id: str, type: AnyForm = ...) -> Invocation[Any]: ...
     def invocation(self, invocation_id: str, type: Any = Any) -> Invocation[Any]:
         """A handle on an invocation by its id, e.g. one that a handler has sent."""
         return Invocation(self._backend, invocation_id, ANY_SERDE if type is Any else serde_for(type))

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
 
+from holdfast._calls import IngressOptions, IngressSendOptions
+from holdfast.serde import AnyForm, As
 from holdfast.service import Handler, ServiceBase, Workflow
 from holdfast.testing import runtime
 from holdfast.testing.journal import Journal
@@ -154,69 +156,37 @@ class TestRuntime:
     # ---- Starting
 
     @overload
-    def call(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
+    def call(self, target: Handler[None, T], /, **options: Unpack[IngressOptions]) -> T: ...
     @overload
-    def call(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> T: ...
+    def call(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressOptions]) -> T: ...
     @overload
-    def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Any) -> T: ...
+    def call(self, target: str, argument: Any = None, /, *, returns: type[As[T]], **options: Unpack[IngressOptions]) -> T: ...
     @overload
-    def call(self, target: str, argument: Any = None, /, **options: Any) -> Any: ...
+    def call(self, target: str, argument: Any = None, /, *, returns: type[T], **options: Unpack[IngressOptions]) -> T: ...
+    @overload
+    def call(self, target: str, argument: Any = None, /, *, returns: AnyForm | None = None, **options: Unpack[IngressOptions]) -> Any: ...
     def call(self, target: Any, argument: Any = None, /, **options: Any) -> Any:
         """Calls a handler and waits for its result; time moves until it is there."""
         call: Any = self._runtime.call
         return self._run(call(target, argument, **options))
 
     @overload
-    def send(
-        self,
-        target: Handler[None, T],
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Invocation[T]: ...
+    def send(self, target: Handler[None, T], /, **options: Unpack[IngressSendOptions]) -> Invocation[T]: ...
     @overload
-    def send(
-        self,
-        target: Handler[In, T],
-        argument: In,
-        /,
-        *,
-        key: str | None = None,
-        delay: timedelta | None = None,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Invocation[T]: ...
+    def send(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressSendOptions]) -> Invocation[T]: ...
     @overload
-    def send(self, target: str, argument: Any = None, /, **options: Any) -> Invocation[Any]: ...
+    def send(self, target: str, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Invocation[Any]: ...
     def send(self, target: Any, argument: Any = None, /, **options: Any) -> Invocation[Any]:
         """Starts a handler, now or after `delay`, without waiting for it."""
         send: Any = self._runtime.send
         return Invocation(self._run(send(target, argument, **options)), self._run)
 
     @overload
+    def invocation(self, invocation_id: str, type: type[As[T]]) -> Invocation[T]: ...
+    @overload
     def invocation(self, invocation_id: str, type: type[T]) -> Invocation[T]: ...
     @overload
-    def invocation(self, invocation_id: str) -> Invocation[Any]: ...
+    def invocation(self, invocation_id: str, type: AnyForm = ...) -> Invocation[Any]: ...
     def invocation(self, invocation_id: str, type: Any = Any) -> Invocation[Any]:
         """A handle on an invocation by its id."""
         return Invocation(self._runtime.invocation(invocation_id, type), self._run)
