@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final
 
 import pytest
 
 from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE
-from tests.infra.conftest import KEY, VARIANTS
+from holdfast_runtime.app.metrics_emf import DIMENSION, NAMESPACE, UNITS
+from tests.infra.conftest import KEY, ROOT, VARIANTS
 from tests.infra.resolving import Stack
 
+OF_SERVICES: Final = {"RefusedMessages", "OldMessages", "NoCoordinator", "Throttled"}
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -87,6 +90,25 @@ def test_the_front_door_asks_who_calls(stacks: dict[str, Stack], variant: str) -
 @each_variant
 def test_an_alarm_for_whatever_needs_somebody(stacks: dict[str, Stack], variant: str) -> None:
     alarms = stacks[variant].of("AWS::CloudWatch::Alarm")
-    assert alarms.keys() == {"RefusedMessages", "OldMessages", "NoCoordinator", "Throttled"}
+    assert alarms.keys() == OF_SERVICES | {name for name, alarm in alarms.items() if alarm["Namespace"] == NAMESPACE}
     expected = [{"Ref": "AlarmTopic"}] if "AlarmEmail" in VARIANTS[variant] else None
     assert all(alarm.get("AlarmActions") == expected for alarm in alarms.values())
+
+
+def test_alarms_look_at_what_coordinators_tell(stacks: dict[str, Stack]) -> None:
+    """Every metric that is paid for has its alarm, and no alarm waits for one that nobody tells."""
+    stack = stacks["default"]
+    told = {name: alarm for name, alarm in stack.of("AWS::CloudWatch::Alarm").items() if alarm["Namespace"] == NAMESPACE}
+    assert {alarm["MetricName"] for alarm in told.values()} == UNITS.keys()
+    (container,) = stack.only("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+    variables = {one["Name"]: one["Value"] for one in container["Environment"]}
+    assert variables["HOLDFAST_METRICS_EMF"] == "on"
+    for alarm in told.values():
+        assert alarm["Dimensions"] == [{"Name": DIMENSION, "Value": variables["HOLDFAST_CLUSTER_NAME"]}]
+    shown = json.dumps(stack.only("AWS::CloudWatch::Dashboard")["DashboardBody"])  # the text itself, or what is put into it
+    assert [name for name in UNITS if name not in shown] == []
+
+
+def test_the_documentation_says_what_to_do_about_each_alarm(stacks: dict[str, Stack]) -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    assert [name for name in stacks["default"].of("AWS::CloudWatch::Alarm") if f"| `{name}` |" not in text] == []

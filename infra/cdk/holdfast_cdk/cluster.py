@@ -38,6 +38,16 @@ SETUP_ACTIONS = (
 )
 HEALTH = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/restate/health', timeout=8)"
 
+# Alarms on what coordinators tell of themselves: metric, statistic, minutes, threshold, periods, what is wrong (docs/operations.md).
+TOLD = {
+    "PoisonMessages": ("MessagesRefused", "Sum", 5, 0, 1, "A message cannot become an invocation; see inbox.refused."),
+    "PagesNotWritten": ("OldestDirtyPageAge", "Maximum", 5, 3600, 1, "Changed pages have not been written to the table for an hour."),
+    "ShardsWithoutOwner": ("ShardsUnowned", "Minimum", 5, 0, 2, "A part of the work has had no coordinator for ten minutes."),
+    "ShardsLostOften": ("ShardsLost", "Sum", 15, 8, 2, "Coordinators lose shards to each other, or stand still; see shard.lost."),
+    "SlowAppends": ("AppendLatencyP99", "Average", 5, 1000, 3, "Writing to the log takes more than a second; see log.retry."),
+    "WakeupsFailing": ("WakeupsFailed", "Sum", 15, 10, 2, "Schedules for far timers are refused; see wakeups.failed."),
+}
+
 
 class Exposure(enum.Enum):
     """What stands before the ingress. NONE: callers in the VPC use the name coordinator.<stack>.local."""
@@ -164,6 +174,7 @@ class HoldfastCluster(Construct):
                 "HOLDFAST_WAKEUP_ROLE_ARN": self.wakeup_role.role_arn,
                 "HOLDFAST_PEERS": f"0.0.0.0:{PEERS}",
                 "HOLDFAST_CLUSTER_NAME": stack.stack_name,
+                "HOLDFAST_METRICS_EMF": "on",
                 "AWS_REGION": stack.region,
             },
             health_check=ecs.HealthCheck(
@@ -300,6 +311,10 @@ class HoldfastCluster(Construct):
             "OldMessages": (oldest, 300, above, 2, missing.NOT_BREACHING, "Nobody takes messages. Is the coordinator running?"),
             "NoCoordinator": (sampled, 1, below, 2, missing.BREACHING, "No coordinator has reported for ten minutes."),
             "Throttled": (throttled, 100, above, 2, missing.NOT_BREACHING, "DynamoDB throttles the table; work slows down."),
+            **{
+                name: (self._told(metric, statistic, period), threshold, above, periods, missing.NOT_BREACHING, text)
+                for name, (metric, statistic, period, threshold, periods, text) in TOLD.items()
+            },
         }
         self.alarms = [
             cloudwatch.Alarm(
@@ -314,6 +329,16 @@ class HoldfastCluster(Construct):
             )
             for name, (metric, threshold, comparison, periods, absent, text) in wanted.items()
         ]
+
+    def _told(self, metric: str, statistic: str, minutes: int) -> cloudwatch.Metric:
+        """What coordinators tell of themselves once a minute."""
+        return cloudwatch.Metric(
+            namespace="Holdfast",
+            metric_name=metric,
+            dimensions_map={"Cluster": Stack.of(self).stack_name},
+            statistic=statistic,
+            period=Duration.minutes(minutes),
+        )
 
     # -- permissions
 

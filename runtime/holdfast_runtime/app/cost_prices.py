@@ -24,6 +24,7 @@ LOAD_BALANCER_H: Final = 0.0225 + 0.008  # and one unit of its capacity
 SQS_REQUEST: Final = 0.40 / MILLION
 SCHEDULE: Final = 1.00 / MILLION
 ALARM: Final = 0.10
+METRIC: Final = 0.30
 PRIVATE_ZONE: Final = 0.50
 LOG_GB: Final = 0.50
 

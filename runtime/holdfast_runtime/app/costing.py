@@ -29,7 +29,8 @@ HEARTBEAT_READS_PER_S: Final = 1.0
 POLL_S: Final = 20.0  # of the inbox queue
 LOG_DAYS: Final = 16.0  # that a record stays in the table: 14, and up to two until DynamoDB deletes it
 PAGE_DAYS: Final = 17.0  # that a page stays besides: it outlives the records that may be redone onto it
-ALARMS: Final = 4
+ALARMS: Final = 10
+METRICS: Final = 6  # of our own, for some of the alarms
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def _running(cluster: Cluster) -> list[Line]:
         _line("DynamoDB", "signs of life, read", seconds * HEARTBEAT_READS_PER_S, "units", price.DYNAMODB_READ, True),
         _line("SQS", "asking the inbox queue", seconds / POLL_S, "requests", price.SQS_REQUEST, True),
         _line("CloudWatch", "alarms", ALARMS, "alarms", price.ALARM, True),
+        _line("CloudWatch", "metrics for them", METRICS, "metrics", price.METRIC, True),
         _line("Cloud Map", "name of the coordinator", 1, "zone", price.PRIVATE_ZONE, True),
     ]
     if cluster.public:

@@ -27,7 +27,6 @@ UNITS: Final = {
     "OldestDirtyPageAge": "Seconds",
     "ShardsUnowned": "Count",
     "ShardsLost": "Count",
-    "StoreThrottled": "Count",
     "AppendLatencyP99": "Milliseconds",
     "WakeupsFailed": "Count",
 }
@@ -58,14 +57,15 @@ class EmbeddedMetrics:
             "OldestDirtyPageAge": round(standing.oldest_dirty_s, 1),
             "ShardsUnowned": standing.shards_unowned,
             "ShardsLost": lost,
-            "StoreThrottled": throttled,
             "AppendLatencyP99": quantile(metrics.append_seconds.bounds, appends, 0.99) * 1000,
             "WakeupsFailed": failed,
         }
         declared = [{"Name": name, "Unit": unit} for name, unit in UNITS.items()]
         directive = {"Namespace": NAMESPACE, "Dimensions": [[DIMENSION]], "Metrics": declared}
         about = {"Timestamp": self._clock.now_ms(), "CloudWatchMetrics": [directive]}
-        return json.dumps({"_aws": about, "event": "metrics", DIMENSION: self._cluster, "Appends": sum(appends), **values})
+        return json.dumps(
+            {"_aws": about, "event": "metrics", DIMENSION: self._cluster, "Appends": sum(appends), "StoreThrottled": throttled, **values}
+        )
 
 
 def _totals(metrics: Metrics) -> list[int]:
