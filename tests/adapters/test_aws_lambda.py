@@ -13,7 +13,7 @@ import pytest
 from holdfast_runtime.adapters import lambda_envelope
 from holdfast_runtime.adapters.aws_lambda import LambdaEndpoint
 from holdfast_runtime.adapters.system import SystemClock
-from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse, LambdaAddress
+from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse, LambdaAddress, Refusal
 from holdfast_runtime.ports.outcomes import failure_of
 from tests.adapters.raw_server import Peer, raw_server
 from tests.support.lambda_service import Fault, FunctionSpec, LambdaServiceProcess
@@ -130,7 +130,7 @@ async def test_functions_that_fail(endpoint: LambdaEndpoint, how: str, error_cod
     with pytest.raises(EndpointFailure, match=message) as failure:
         await ask(endpoint, how)
     assert failure.value.error_code == error_code
-    assert not failure.value.throttled
+    assert failure.value.refusal is None
 
 
 async def test_a_function_over_its_own_time(endpoint: LambdaEndpoint) -> None:
@@ -159,14 +159,14 @@ async def test_throttling_says_that_nothing_was_started(endpoint: LambdaEndpoint
     service.limit_concurrency("one", 0)
     with pytest.raises(EndpointFailure, match=r"429 TooManyRequestsException: Rate Exceeded\.") as failure:
         await ask(endpoint, "event", "one")
-    assert failure.value.throttled
+    assert failure.value.refusal is Refusal.LIMIT
     assert (failure.value.code, failure.value.error_code) == (429, "RT0023")
 
 
 async def test_an_unknown_function(endpoint: LambdaEndpoint) -> None:
     with pytest.raises(EndpointFailure, match="register a new deployment") as failure:
         await ask(endpoint, "event", "nobody")
-    assert (failure.value.code, failure.value.throttled) == (404, False)
+    assert (failure.value.code, failure.value.refusal) == (404, None)
 
 
 async def test_the_services_own_size_limit(endpoint: LambdaEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +293,47 @@ async def test_a_service_in_trouble(answer: bytes, message: str) -> None:
         with pytest.raises(EndpointFailure, match=message):
             await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=60)
         await endpoint.close()
+
+
+LIMIT, TROUBLE = Refusal.LIMIT, Refusal.TROUBLE
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "refusal"),
+    [
+        (429, "TooManyRequestsException", LIMIT),
+        (429, "", LIMIT),
+        (502, "EC2ThrottledException", LIMIT),
+        (502, "ENILimitReachedException", LIMIT),
+        (502, "SubnetIPAddressLimitReachedException", LIMIT),
+        (400, "KMSThrottlingException", LIMIT),
+        (500, "ServiceException", TROUBLE),
+        (503, "", TROUBLE),
+        (409, "ResourceConflictException", TROUBLE),
+        (502, "ResourceNotReadyException", TROUBLE),
+        (409, "SnapStartNotReadyException", TROUBLE),
+        (502, "KMSAccessDeniedException", None),
+        (502, "InvalidZipFileException", None),
+        (403, "AccessDeniedException", None),
+        (404, "ResourceNotFoundException", None),
+        (413, "RequestTooLargeException", None),
+        (400, "InvalidRequestContentException", None),
+    ],
+)
+async def test_what_is_no_attempt_because_the_function_was_not_started(status: int, kind: str, refusal: Refusal | None) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        body = b'{"Type": "User", "message": "no"}'
+        head = f"HTTP/1.1 {status} X\r\nx-amzn-errortype: {kind}\r\nretry-after: 7\r\ncontent-length: {len(body)}\r\n\r\n"
+        await peer.send(head.encode() + body)
+
+    async with raw_server(script) as server:
+        endpoint = LambdaEndpoint(SystemClock(), endpoint_url=server.uri)
+        with pytest.raises(EndpointFailure) as failure:
+            await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=60)
+        await endpoint.close()
+    assert failure.value.refusal is refusal
+    assert failure.value.retry_after_ms == (7000 if refusal is not None else None)
 
 
 @pytest.mark.parametrize("text", ["demo", "arn:aws:lambda:us-east-1:1:function", "arn:aws:sqs:us-east-1:1:function:x:1"])

@@ -49,7 +49,7 @@ def test_a_function_error_is_a_failed_attempt() -> None:
     captured = vector("37-lambda-function-error")["exchanges"][0]["response"]
     failure = function_failure(json.dumps(captured["payload"]).encode())
     assert str(failure) == "the Lambda function failed: X: boom"
-    assert (failure.code, failure.error_code, failure.throttled) == (500, "RT0006", False)
+    assert (failure.code, failure.error_code, failure.refusal) == (500, "RT0006", None)
 
 
 def test_compressed_answers_are_decompressed() -> None:

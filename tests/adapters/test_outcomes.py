@@ -41,7 +41,7 @@ def test_200_with_something_else(headers: dict[str, str], message: str) -> None:
     failure = failure_of(response(200, b'{"a": 1}', **headers), EXPECTED, now_ms=0)
     assert failure is not None
     assert message in str(failure)
-    assert (failure.code, failure.error_code, failure.throttled) == (500, "RT0012", False)
+    assert (failure.code, failure.error_code, failure.refusal) == (500, "RT0012", None)
 
 
 @pytest.mark.parametrize(

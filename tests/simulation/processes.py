@@ -16,7 +16,7 @@ from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.registry import InProcessAddress, RegistryView
-from holdfast_runtime.ports.endpoint import Address, EndpointFailure, EndpointRequest, EndpointResponse
+from holdfast_runtime.ports.endpoint import Address, EndpointFailure, EndpointRequest, EndpointResponse, Refusal
 from holdfast_runtime.ports.store import StoreUnavailable
 
 from .deployed import DEPLOYMENT, EPOCH_MS, VIEW
@@ -146,7 +146,7 @@ class SimEndpoint:
         fate = random.random() / world.fault_rate if world.fault_rate else 1.0
         if fate < 0.05:
             world.count("endpoint refused")
-            self._later(answer, EndpointFailure("refused", code=503, throttled=random.random() < 0.5))
+            self._later(answer, _refused(random))
             return
         if fate < 0.08:
             world.count("endpoint answered 500")
@@ -182,6 +182,12 @@ def _set(answer: asyncio.Future[EndpointResponse], outcome: EndpointResponse | E
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)
+
+
+def _refused(random: Random) -> EndpointFailure:
+    """By a platform at its limit or in trouble, or a failed attempt."""
+    refusal = random.choice([Refusal.LIMIT, Refusal.TROUBLE, None, None])
+    return EndpointFailure("refused", code=503, refusal=refusal)
 
 
 def _failing(body: bytes, random: Random) -> bytes:

@@ -497,9 +497,10 @@ class World:
 
     def _operated(self, verb: str, invocation: str, done: Done) -> None:
         life = self.oracle.life(invocation)
-        if done is Done.APPLIED and verb == "kill" and (life is None or life.result is None):
+        unended = life is None or (life.result is None and len(self.oracle.lives[invocation]) == 1)  # else it may be about its former life
+        if done is Done.APPLIED and verb == "kill" and unended:
             raise Violation(f"invariant 2: {invocation} is said to be killed, that is not durable")
-        if done is Done.ALREADY_COMPLETED and (life is None or (life.result is None and len(self.oracle.lives[invocation]) == 1)):
+        if done is Done.ALREADY_COMPLETED and unended:
             raise Violation(f"invariant 2: {invocation} is said to be completed, that is not durable")
         if verb == "purge" and done is Done.APPLIED:
             self.purged.add(invocation)

@@ -6,8 +6,8 @@ endpoint's address still come from the library (`aws_access`).
 
 - RequestResponse on the qualified ARN, in the ARN's region; no retries here, they are the coordinator's.
 - A status other than 200 is the service's own refusal; a function error and an unreadable result are the
-  function's. All are failed attempts; `throttled` marks those that never reached user code because of a
-  limit.
+  function's. The latter are failed attempts. What the service refuses because of a limit or of a trouble of its
+  own is none: the function was not started (`_REFUSALS`).
 - All or nothing: a reply cut off in the middle counts as no reply.
 """
 
@@ -38,19 +38,57 @@ from holdfast_runtime.ports.endpoint import (
     EndpointResponse,
     HttpVersion,
     LambdaAddress,
+    Refusal,
 )
 from holdfast_runtime.ports.outcomes import retry_after_ms
 from holdfast_runtime.ports.system import Clock
 
 IDLE_CONNECTIONS: Final = 512  # every invoke in flight holds one, and a TLS handshake costs more than keeping it
 
-# Refusals because of a limit, whatever their status: the function was not started.
-THROTTLES: Final = frozenset(
-    {"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded", "EC2ThrottledException"}
+# Errors of Invoke after which the function was not started, whatever their status: AWS Lambda, "Invoke", "Errors". Those of the first group
+# come from a limit on how many run or start. In the second the function is being changed, restored or moved, or the service has failed.
+_LIMITS: Final = frozenset(
+    {
+        "TooManyRequestsException",
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "EC2ThrottledException",
+        "ENILimitReachedException",
+        "SubnetIPAddressLimitReachedException",
+        "KMSThrottlingException",
+    }
+)
+_TROUBLES: Final = frozenset(
+    {
+        "ServiceException",
+        "EC2UnexpectedException",
+        "ResourceConflictException",
+        "ResourceNotReadyException",
+        "SnapStartNotReadyException",
+        "SnapStartTimeoutException",
+        "EFSMountConnectivityException",
+        "EFSMountTimeoutException",
+    }
+)
+# With a status of 5xx, but waiting does not help: somebody has to mend the function, its network or its key.
+_LASTING: Final = frozenset(
+    {
+        "EC2AccessDeniedException",
+        "InvalidRuntimeException",
+        "InvalidSecurityGroupIDException",
+        "InvalidSubnetIDException",
+        "InvalidZipFileException",
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+    }
 )
 
 _ADVICE: Final = {
     "ResourceNotFoundException": "the function, version or alias does not exist any more; register a new deployment",
+    "KMSAccessDeniedException": "allow the function's role to use the key of its environment variables",
     "AccessDeniedException": "allow lambda:InvokeFunction on it to the coordinator's role",
     "RequestTooLargeException": "keep large values out of the journal or split the work into calls",
 }
@@ -151,16 +189,25 @@ class LambdaEndpoint:
             message, reason = reply.body[:500].decode("utf-8", "replace"), ""
         advice = f"; {_ADVICE[kind]}" if kind in _ADVICE else ""
         text = f"Lambda refused to invoke '{address.arn}': status {reply.status} {kind}: {message}{reason}{advice}"
-        throttled = kind in THROTTLES or reply.status == 429
         if kind == "RequestTooLargeException" or reply.status == 413:
             return EndpointFailure(f"{text}; the limit is {MAX_EVENT_BYTES} bytes", code=413, error_code="RT0019")
+        refusal = _refusal_of(reply.status, kind)
         return EndpointFailure(
             text,
-            code=429 if throttled else reply.status,
-            error_code="RT0023" if throttled or reply.status == 503 else "RT0006",
-            retry_after_ms=retry_after_ms(reply, now_ms=self._clock.now_ms()),
-            throttled=throttled,
+            code=429 if refusal is Refusal.LIMIT else reply.status,
+            error_code="RT0023" if refusal is Refusal.LIMIT or reply.status == 503 else "RT0006",
+            retry_after_ms=retry_after_ms(reply, now_ms=self._clock.now_ms()) if refusal is not None else None,
+            refusal=refusal,
         )
+
+
+def _refusal_of(status: int, kind: str) -> Refusal | None:
+    """None: a failed attempt."""
+    if status == 429 or kind in _LIMITS:
+        return Refusal.LIMIT
+    if kind in _TROUBLES or (status >= 500 and kind not in _LASTING):
+        return Refusal.TROUBLE
+    return None
 
 
 def region_of(arn: str) -> str:

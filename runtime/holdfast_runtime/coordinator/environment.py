@@ -18,33 +18,38 @@ from holdfast_runtime.ports.system import Clock, Entropy
 from holdfast_runtime.ports.wakeups import Wakeups
 
 if TYPE_CHECKING:
+    from holdfast_runtime.coordinator.lanes import Lanes
     from holdfast_runtime.coordinator.shard import Shard
 
 
+LOADS: Final = 64  # invocations whose page is read to learn where their attempt goes, at a time; a take-over may have many
+
+
 class Slots:
-    """How many attempts may be in flight; the rest wait their turn in order. A plain counter while there is room."""
+    """How many may work at a time; the rest wait their turn in order. A plain counter while there is room."""
 
     def __init__(self, free: int) -> None:
         self._free = free
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Callable[[], bool]] = deque()
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def take(self, start: Callable[[], None]) -> None:
-        """Run `start` now, or when a slot is given back."""
+    def take(self, start: Callable[[], bool]) -> None:
+        """Run `start` now, or when a slot is given back. False of it: the slot is not needed any more."""
         if self._free > 0:
             self._free -= 1
-            start()
+            if not start():
+                self.give_back()
         else:
             self._waiting.append(start)
 
     def give_back(self) -> None:
-        if self._waiting:
-            self._waiting.popleft()()
-        else:
-            self._free += 1
+        while self._waiting:
+            if self._waiting.popleft()():
+                return
+        self._free += 1
 
 
 class Turns:
@@ -86,8 +91,10 @@ class Environment:
     deliver: Callable[[int, int, Sequence[tuple[int, Message]]], Awaitable[int]]
     shard_lost: Callable[[int, Shard], None]
     slots: Slots
+    lanes: Lanes
     owned_shards: Callable[[], int]  # how many share this process's limits, at least 1
     metrics: Metrics = field(default_factory=Metrics)
+    loads: Slots = field(default_factory=lambda: Slots(LOADS))
     turns: Turns = field(default_factory=Turns)
     wakeups: Wakeups | None = None  # None: nobody has to be woken, because this process is always there (embedded store)
 

@@ -295,7 +295,8 @@ def _last_start_at(found: Invocation) -> int | None:
 
 def _reason(found: Invocation, position: int) -> Any:
     """Of the last failure: [code, message, error code, command index, name, type, stack trace, at ms, deployment]."""
-    reason = found.retry[3]
+    waiting = found.shard.attempts.refused(found.id)
+    reason = found.retry[3] if waiting is None else waiting.reason()
     return reason[position] if reason and found.status in TRIED else None
 
 

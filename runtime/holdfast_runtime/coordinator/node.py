@@ -11,6 +11,7 @@ from typing import Any, Final
 from holdfast_runtime.coordinator import owner, recovery, requests
 from holdfast_runtime.coordinator.channels import Unreachable
 from holdfast_runtime.coordinator.environment import Environment, Slots
+from holdfast_runtime.coordinator.lanes import Lanes
 from holdfast_runtime.coordinator.membership import Membership
 from holdfast_runtime.coordinator.requests import Reply, Request
 from holdfast_runtime.coordinator.settings import Settings
@@ -60,6 +61,7 @@ class Node:
         self._peers = peers
         self._address = address
         self._membership = Membership(self.process_id, settings, clock)
+        slots = Slots(settings.max_attempts_in_flight)
         self._environment = Environment(
             clock=clock,
             entropy=entropy,
@@ -69,7 +71,8 @@ class Node:
             registry=registry,
             deliver=self._deliver,
             shard_lost=self._lost,
-            slots=Slots(settings.max_attempts_in_flight),
+            slots=slots,
+            lanes=Lanes(clock, entropy, registry, slots, settings.attempts_per_deployment),
             owned_shards=lambda: max(1, len(self.shards)),
             wakeups=wakeups,
             metrics=self.metrics,
@@ -190,8 +193,8 @@ class Node:
 
     @property
     def slots_waiting(self) -> int:
-        """Attempts that wait for one of `max_attempts_in_flight` to end."""
-        return self._environment.slots.waiting
+        """Attempts that wait for their deployment, or for one of `max_attempts_in_flight` to end."""
+        return self._environment.lanes.waiting() + self._environment.slots.waiting
 
     def unowned(self) -> int:
         """Shards that no living process holds, as far as this one has seen."""

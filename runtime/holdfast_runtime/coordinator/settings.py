@@ -32,6 +32,7 @@ class Settings:
     # Work
     part_bytes: int = 340_000  # of one log item; an item must stay under the store's 350 KB
     max_attempts_in_flight: int = 1_000  # per process; more wait their turn
+    max_attempts_per_deployment: int | None = None  # of them at one deployment; None: four fifths, so that others get some whatever it does
     max_message_bytes: int = MAX_MESSAGE_BYTES  # one message of a handler
     eager_state_bytes: int = EAGER_STATE_BYTES  # of a key, sent along with each of its attempts
     window: int = 64  # messages between shards per transition
@@ -54,3 +55,7 @@ class Settings:
     max_workflow_completion_retention_ms: int | None = None
     max_retry_policy_max_attempts: int | None = None
     deployment_routing_headers: tuple[str, ...] = ()  # headers that tell endpoints of one address apart (http-api §3.3)
+
+    @property
+    def attempts_per_deployment(self) -> int:
+        return self.max_attempts_per_deployment or max(1, self.max_attempts_in_flight * 4 // 5)

@@ -369,6 +369,7 @@ class Shard:
                     waiter.set_exception(lost)
                     waiter.exception()  # who still waits for durability learns it there, and never asks this one
         self.waiters.clear()
+        self.attempts.close()
         self.timers.stop()
         current = asyncio.current_task() if _in_loop() else None
         for task in list(self._tasks):

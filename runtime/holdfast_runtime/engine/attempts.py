@@ -77,14 +77,12 @@ def _fail(tx: Transaction, event: AttemptOver, document: Document, end: AttemptF
         finish.finish(tx, event.invocation, document, failure(end.code, end.message))
         return
     failures, since_stored = (document.get(model.RETRY) or [0, 0])[:2]
-    since_stored = 1 if progress else since_stored + (0 if end.throttled else 1)
+    since_stored = 1 if progress else since_stored + 1
     exact = end.delay_ms is not None
-    failures += 0 if exact or end.throttled else 1
+    failures += 0 if exact else 1
     service, handler, _, _ = document[model.TARGET]
     policy = retry.policy_of(tx.registry, document, service, handler, event.deployment)
     delay = end.delay_ms if exact else retry.next_delay_ms(policy, max(failures, 1), event.jitter)
-    if end.throttled and delay is None:
-        delay = policy.max_interval_ms
     reason = [end.code, end.message, end.error_code, *end.related, end.stacktrace, tx.now, event.deployment]
     pause = bool(document.get(model.PAUSE_REQUESTED))  # an operator's wish goes before the policy's end of it all (http-api §2.8)
     if delay is None and policy.on_max_attempts is OnMaxAttempts.KILL and not pause:

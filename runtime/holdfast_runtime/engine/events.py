@@ -67,7 +67,6 @@ class AttemptFailed:
     delay_ms: int | None = None
     related: tuple[int | None, str | None, int | None] = (None, None, None)  # command index, name, type
     stacktrace: str = ""
-    throttled: bool = False
     terminal: bool = False  # no further attempt can do better: it is the invocation's result
 
 

@@ -14,7 +14,7 @@ from holdfast.protocol.ids import InvocationId
 from holdfast.protocol.messages import MessageType, Start
 from holdfast_runtime.engine import journal, key_state, model
 from holdfast_runtime.engine.payload import BlobRef, Entry, Payload, blob_refs, materialize
-from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision
+from holdfast_runtime.engine.registry import Deployment, HandlerKind, HandlerRevision, RegistryView
 from holdfast_runtime.engine.retry import handler_of
 from holdfast_runtime.engine.transaction import Transaction
 
@@ -85,6 +85,15 @@ def snapshot(tx: Transaction, invocation: str, *, eager_state_bytes: int = EAGER
         entries=entries,
         state=values,
     )
+
+
+def destination(registry: RegistryView, document: dict[Any, Any]) -> str:
+    """Id of the deployment that the next attempt of an invocation goes to as things stand; empty when nobody serves it."""
+    pinned: str | None = document.get(model.DEPLOYMENT)
+    if pinned is not None:
+        return pinned
+    latest = registry.deployment_of(document[model.TARGET][0])
+    return latest.id if latest is not None else ""
 
 
 def _deployment(tx: Transaction, document: dict[Any, Any], service: str) -> Deployment:

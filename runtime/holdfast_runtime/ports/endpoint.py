@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from holdfast_runtime.engine.registry import (
@@ -24,6 +25,7 @@ __all__ = [
     "HttpVersion",
     "InProcessAddress",
     "LambdaAddress",
+    "Refusal",
 ]
 
 
@@ -47,11 +49,18 @@ class EndpointResponse:
     broken: str | None = None
 
 
+class Refusal(Enum):
+    """Why a platform did not start the handler."""
+
+    LIMIT = "limit"  # as many as may run are running, or were started just now
+    TROUBLE = "trouble"  # it could not, this time: an error of its own, or a function that is just being changed
+
+
 class EndpointFailure(Exception):
     """No usable response: refused, timed out, function error, throttled, too large. Always transient (service protocol §5.1.5).
 
     code: HTTP-style status shown to users. error_code: RT00xx of http-api §6.6. retry_after_ms: exact next delay or None.
-    throttled: the platform refused to start it (it never reached user code), so it does not consume a retry attempt.
+    refusal: the platform did not start the handler, so this is no attempt: nothing is recorded, and it does not count for the retry policy.
     """
 
     def __init__(
@@ -61,13 +70,13 @@ class EndpointFailure(Exception):
         code: int = 500,
         error_code: str = "RT0010",
         retry_after_ms: int | None = None,
-        throttled: bool = False,
+        refusal: Refusal | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.error_code = error_code
         self.retry_after_ms = retry_after_ms
-        self.throttled = throttled
+        self.refusal = refusal
 
 
 class Endpoint(Protocol):

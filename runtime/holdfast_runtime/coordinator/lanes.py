@@ -1,0 +1,165 @@
+"""The lanes of a process: each attempt waits in that of its deployment, then for one of the process's slots.
+
+The order matters: who waits for its deployment holds nothing that others need. A lane's places are fewer than the slots, so a deployment
+whose attempts take long leaves some to others.
+
+Nothing here is stored. An invocation whose attempt waits is running in its page; whoever owns its shard after a crash starts the attempt
+again, which then waits there. It may be tried once more too early for that, and no more is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from holdfast_runtime.coordinator.environment import Slots
+from holdfast_runtime.coordinator.lane import Lane, Ticket
+from holdfast_runtime.engine.registry import Deployment, RegistryView
+from holdfast_runtime.ports.system import Clock, Entropy
+
+log = logging.getLogger("holdfast.lanes")
+
+CONCURRENCY: Final = "holdfast.concurrency"  # in the metadata of a deployment: how many of its attempts may be in flight in each process
+
+
+class Holder(Protocol):
+    """Who waits in a lane."""
+
+    def begin(self, turn: Turn) -> bool:
+        """It is its turn, which ends with `turn.over()`. False: it is not needed any more."""
+        ...
+
+
+class Turn:
+    """A place in a lane and a slot, until `over`. What was told before is what the lane learns; nothing told: nothing was sent."""
+
+    __slots__ = ("_lanes", "_ticket", "_told", "deployment")
+
+    def __init__(self, lanes: Lanes, deployment: str, ticket: Ticket[Holder]) -> None:
+        self._lanes = lanes
+        self.deployment = deployment
+        self._ticket = ticket
+        self._told: Callable[[], None] = partial(lanes.unsent, deployment)
+
+    def answered(self) -> None:
+        self._told = partial(self._lanes.answered, self.deployment)
+
+    def refused(self, *, retry_after_ms: int | None, last: bool, reason: str) -> None:
+        """Its holder waits again, and gets another turn; `last` and the delay are those of `Lane.refuse`."""
+        self._told = partial(self._lanes.refused, self.deployment, self._ticket, retry_after_ms, last=last, reason=reason)
+
+    def over(self) -> None:
+        self._told()
+
+
+class Lanes:
+    def __init__(self, clock: Clock, entropy: Entropy, registry: Callable[[], RegistryView], slots: Slots, limit: int) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._registry = registry
+        self._slots = slots
+        self._limit = limit
+        self._view: RegistryView | None = None  # the registry that the lanes' limits come from
+        self._lanes: dict[str, Lane[Holder]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._busy: set[str] = set()  # lanes that are being looked through
+
+    def enter(self, deployment: str, holder: Holder) -> None:
+        """`holder` begins now, or when it is its turn. deployment: its id, empty when there is none."""
+        lane = self._lanes.get(deployment)
+        if lane is None:
+            lane = self._lanes[deployment] = Lane(self._limit_of(deployment, self._registry()))
+        lane.enter(holder)
+        self._advance(deployment, lane)
+
+    def waiting(self, deployment: str | None = None) -> int:
+        """Attempts that wait for their deployment, or for any."""
+        if deployment is not None:
+            lane = self._lanes.get(deployment)
+            return lane.waiting if lane is not None else 0
+        return sum(lane.waiting for lane in self._lanes.values())
+
+    def drop(self, gone: Callable[[Holder], bool]) -> None:
+        """Whoever is `gone` waits no more."""
+        for lane in self._lanes.values():
+            lane.drop(gone)
+
+    # -- ends of turns: the slot first, so that who waits for it of another deployment goes before our own next
+
+    def answered(self, deployment: str) -> None:
+        self._slots.give_back()
+        lane = self._lanes[deployment]
+        if lane.answered(self._clock.monotonic()):
+            log.info("deployment.takes_work_again", extra={"deployment_id": deployment, "refused": lane.refused})
+        self._advance(deployment, lane)
+
+    def unsent(self, deployment: str) -> None:
+        self._slots.give_back()
+        lane = self._lanes[deployment]
+        lane.unsent()
+        self._advance(deployment, lane)
+
+    def refused(self, deployment: str, ticket: Ticket[Holder], retry_after_ms: int | None, *, last: bool, reason: str) -> None:
+        self._slots.give_back()
+        lane = self._lanes[deployment]
+        retry_after_s = retry_after_ms / 1000 if retry_after_ms is not None else None
+        now, jitter = self._clock.monotonic(), self._entropy.fraction()
+        if lane.refuse(ticket, now, retry_after_s=retry_after_s, last=last, jitter=jitter):
+            facts = {"deployment_id": deployment, "in_flight": lane.running, "waiting": lane.waiting, "reason": reason}
+            log.warning("deployment.refuses_work", extra=facts)
+        self._advance(deployment, lane)
+
+    # -- turns
+
+    def _advance(self, deployment: str, lane: Lane[Holder]) -> None:
+        """Let begin who may, and look again when the lane opens."""
+        if deployment in self._busy:
+            return  # called by a holder that began or was not needed any more: whoever looks through the lane goes on
+        self._busy.add(deployment)
+        try:
+            self._follow(self._registry())
+            while (ticket := lane.next(self._clock.monotonic())) is not None:
+                self._slots.take(partial(self._begin, deployment, lane, ticket))
+        finally:
+            self._busy.discard(deployment)
+        timer = self._timers.pop(deployment, None)
+        if timer is not None:
+            timer.cancel()
+        opens_at = lane.opens_at()
+        if opens_at is not None:
+            delay = max(0.0, opens_at - self._clock.monotonic())
+            self._timers[deployment] = asyncio.get_running_loop().call_later(delay, self._opened, deployment)
+        elif lane.idle:
+            del self._lanes[deployment]
+
+    def _begin(self, deployment: str, lane: Lane[Holder], ticket: Ticket[Holder]) -> bool:
+        """The slot is there. False: nobody needs it."""
+        if ticket.holder.begin(Turn(self, deployment, ticket)):
+            return True
+        lane.unsent()
+        self._advance(deployment, lane)
+        return False
+
+    def _opened(self, deployment: str) -> None:
+        self._timers.pop(deployment, None)
+        self._advance(deployment, self._lanes[deployment])
+
+    def _follow(self, view: RegistryView) -> None:
+        """Limits may change with the registry."""
+        if view is not self._view:
+            self._view = view
+            for deployment, lane in self._lanes.items():
+                lane.limit = self._limit_of(deployment, view)
+
+    def _limit_of(self, deployment: str, view: RegistryView) -> int:
+        found = view.deployments.get(deployment)
+        return (concurrency_of(found) if found is not None else None) or self._limit
+
+
+def concurrency_of(deployment: Deployment) -> int | None:
+    """What its registration says; None: nothing. What is no number was refused when it was registered."""
+    text = deployment.metadata.get(CONCURRENCY, "")
+    return max(1, int(text)) if text.isascii() and text.isdigit() else None
