@@ -31,8 +31,8 @@ def test_what_runs_without_any_call() -> None:
     assert dollars(NOTHING, HOBBY, "Fargate") == pytest.approx(730 * (0.25 * 0.03238 + 0.5 * 0.00356))
     assert dollars(NOTHING, HOBBY, "VPC") == pytest.approx(3.65)
     assert costing.total(costing.estimate(NOTHING, HOBBY)) == costing.total(costing.estimate(NOTHING, HOBBY), fixed=True)
-    assert costing.total(costing.estimate(NOTHING, HOBBY)) == pytest.approx(12.96, abs=0.01)
-    assert costing.total(costing.estimate(NOTHING, PRODUCTION)) == pytest.approx(83.24, abs=0.01)
+    assert costing.total(costing.estimate(NOTHING, HOBBY)) == pytest.approx(15.36, abs=0.01)
+    assert costing.total(costing.estimate(NOTHING, PRODUCTION)) == pytest.approx(85.64, abs=0.01)
 
 
 def test_units_are_those_that_tests_count() -> None:
