@@ -4,9 +4,8 @@
 #   scripts/generate_protocol.sh [output directory]      default: sdk
 #
 # Needs grpcio-tools (in the dev extra). PYTHON chooses the interpreter.
-# The generator writes a check that refuses every protobuf runtime older than itself. It is taken out: the file only
-# adds a serialised descriptor and builds classes from it, which every runtime of our supported range can do, and
-# without this a Lambda package would have to follow the generator's version.
+# Of what the generator writes only the serialised descriptor is kept: holdfast/protocol/classes.py makes classes of it without loading most of
+# protobuf, and without the generator's check that refuses every protobuf runtime older than itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-.venv/bin/python}"
@@ -19,9 +18,14 @@ import re
 import sys
 
 path = pathlib.Path(sys.argv[1])
-text = path.read_text()
-text = re.sub(r"^# Protobuf Python Version: .*\n", "", text, flags=re.M)
-text = re.sub(r"^from google\.protobuf import runtime_version.*\n", "", text, flags=re.M)
-text = re.sub(r"^_runtime_version\.ValidateProtobufRuntimeVersion\((?:.|\n)*?^\)\n", "", text, flags=re.M)
-path.write_text(text)
+descriptor = re.search(r"AddSerializedFile\((b'.*')\)$", path.read_text(), re.M)[1]
+path.write_text(f'''# Generated from wire.proto by scripts/generate_protocol.sh; do not edit.
+"""The messages of the protocol, as protobuf classes."""
+
+from holdfast.protocol.classes import build
+
+DESCRIPTOR = {descriptor}
+
+globals().update(build(DESCRIPTOR, __name__))
+''')
 PYTHON
