@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast_runtime.coordinator.attempts import TROUBLE_S
-from holdfast_runtime.coordinator.front import Failed, NotFound, Outcome, RegisterDeployment, Success
+from holdfast_runtime.coordinator.front import Failed, NotFound, Outcome, RegisterDeployment, RegistrationError, Success
 from holdfast_runtime.coordinator.lane import MAX_PAUSE_S
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointResponse, Refusal
@@ -206,6 +206,16 @@ async def test_attempts_at_one_deployment_begin_in_order_and_hold_up_nobody_else
     assert [attempt.start.debug_id for attempt in world.endpoint.attempts if attempt.uri == FIRST] == [
         str(invocation) for invocation in sent
     ]
+
+
+@in_virtual_time
+async def test_a_limit_that_is_no_number_is_not_registered() -> None:
+    world = await World.start(serves(), lambda _: done())
+    world.endpoint.manifests[SECOND] = serves(name="Other")
+    for wrong in ("", "0", "-1", "many", "1e3", "9" * 5_000):
+        with pytest.raises(RegistrationError, match=r"expected a whole number from 1 to 1000000 as holdfast\.concurrency, found"):
+            await world.front.register(RegisterDeployment(uri=SECOND, metadata={"holdfast.concurrency": wrong}))
+    assert len(world.deployments.view.deployments) == 1
 
 
 @in_virtual_time

@@ -184,6 +184,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         _HANDLERS,
+        "deployment-concurrency-limit",
+        Whole(1, 1_000_000),
+        None,
+        "of these, attempts at one deployment; more wait for it. Without a value four fifths of 100 and more, so that others always get some. "
+        "A deployment registered with metadata `holdfast.concurrency` has its own",
+        absent="derived",
+    ),
+    Setting(
+        _HANDLERS,
         "connect-timeout",
         Duration(1, HOUR),
         10 * SECOND,

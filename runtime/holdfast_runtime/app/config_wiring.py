@@ -61,6 +61,7 @@ def coordinator_settings(found: Configuration) -> Settings:
         checkpoint_interval_s=found.seconds("checkpoint-interval"),
         memory_limit_bytes=found["page-memory-limit"],
         max_attempts_in_flight=found["concurrent-invocations-limit"],
+        max_attempts_per_deployment=found["deployment-concurrency-limit"],
         eager_state_bytes=found["eager-state-size-limit"],
         max_message_bytes=found["message-size-limit"],
         acknowledge_timeout_s=found.seconds("acknowledge-timeout"),

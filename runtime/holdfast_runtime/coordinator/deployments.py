@@ -22,6 +22,7 @@ from holdfast_runtime.coordinator.address_guard import Resolve, forbidden_addres
 from holdfast_runtime.coordinator.addresses import address_of, identity, repointed
 from holdfast_runtime.coordinator.discovery import Discovered, discover
 from holdfast_runtime.coordinator.front import PatchService, RegisterDeployment, Registered, RegistrationError, UpdateDeployment
+from holdfast_runtime.coordinator.lanes import concurrency_of
 from holdfast_runtime.coordinator.registry_document import NO_PATCH, DefaultSettings, StoredDeployment
 from holdfast_runtime.coordinator.settings import DISCOVERY_TIMEOUT_S
 from holdfast_runtime.engine.registry import (
@@ -105,6 +106,10 @@ class Deployments:
     async def register(self, request: RegisterDeployment) -> Registered:
         """Discover, validate and store. Raises RegistrationError."""
         address = address_of(request)
+        try:
+            concurrency_of(request.metadata)
+        except ValueError as problem:
+            raise RegistrationError(f"The request field 'metadata' is invalid. Reason: {problem}", status=400) from problem
         await self._guard(address)
         await self.refresh()
         known = self._known(address)

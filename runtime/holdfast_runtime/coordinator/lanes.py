@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
 from holdfast_runtime.coordinator.environment import Slots
 from holdfast_runtime.coordinator.lane import Lane, Ticket
-from holdfast_runtime.engine.registry import Deployment, RegistryView
+from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.ports.system import Clock, Entropy
 
 log = logging.getLogger("holdfast.lanes")
 
 CONCURRENCY: Final = "holdfast.concurrency"  # in the metadata of a deployment: how many of its attempts may be in flight in each process
+MAX_CONCURRENCY: Final = 1_000_000
 
 
 class Holder(Protocol):
@@ -156,10 +157,17 @@ class Lanes:
 
     def _limit_of(self, deployment: str, view: RegistryView) -> int:
         found = view.deployments.get(deployment)
-        return (concurrency_of(found) if found is not None else None) or self._limit
+        try:
+            return (concurrency_of(found.metadata) if found is not None else None) or self._limit
+        except ValueError:  # registered before this was looked at
+            return self._limit
 
 
-def concurrency_of(deployment: Deployment) -> int | None:
-    """What its registration says; None: nothing. What is no number was refused when it was registered."""
-    text = deployment.metadata.get(CONCURRENCY, "")
-    return max(1, int(text)) if text.isascii() and text.isdigit() else None
+def concurrency_of(metadata: Mapping[str, str]) -> int | None:
+    """The limit that a registration asks for; None: none. Raises ValueError."""
+    text = metadata.get(CONCURRENCY)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:8]) <= MAX_CONCURRENCY and len(text) < 8):
+        raise ValueError(f"expected a whole number from 1 to {MAX_CONCURRENCY} as {CONCURRENCY}, found '{text[:40]}'")
+    return int(text)

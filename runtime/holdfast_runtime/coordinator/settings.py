@@ -32,7 +32,7 @@ class Settings:
     # Work
     part_bytes: int = 340_000  # of one log item; an item must stay under the store's 350 KB
     max_attempts_in_flight: int = 1_000  # per process; more wait their turn
-    max_attempts_per_deployment: int | None = None  # of them at one deployment; None: four fifths, so that others get some whatever it does
+    max_attempts_per_deployment: int | None = None  # of them at one deployment; None: `attempts_per_deployment`
     max_message_bytes: int = MAX_MESSAGE_BYTES  # one message of a handler
     eager_state_bytes: int = EAGER_STATE_BYTES  # of a key, sent along with each of its attempts
     window: int = 64  # messages between shards per transition
@@ -58,4 +58,6 @@ class Settings:
 
     @property
     def attempts_per_deployment(self) -> int:
-        return self.max_attempts_per_deployment or max(1, self.max_attempts_in_flight * 4 // 5)
+        """Four fifths, so that others get some whatever a deployment does."""
+        most = self.max_attempts_in_flight
+        return self.max_attempts_per_deployment or (most * 4 // 5 if most >= 100 else most)  # who sets a small limit means just that
