@@ -187,8 +187,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "deployment-concurrency-limit",
         Whole(1, 1_000_000),
         None,
-        "of these, attempts at one deployment; more wait for it. Without a value four fifths of 100 and more, so that others always get some. "
-        "A deployment registered with metadata `holdfast.concurrency` has its own",
+        "of these, attempts at one deployment; more wait for it. Without a value four fifths of 100 and more, so that others always get "
+        "some. A deployment registered with metadata `holdfast.concurrency` has its own",
         absent="derived",
     ),
     Setting(
