@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -53,6 +54,22 @@ async def test_a_response_split_at_any_position_is_the_same_response(endpoint: H
             assert response.headers["content-type"] == CONTENT_TYPE
             assert response.headers["x-twice"] == "first"
         assert server.connections == 1, "every response was complete, so the connection is reused"
+
+
+async def test_a_connection_that_is_silent_for_minutes_is_kept_open(endpoint: HttpEndpoint) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(COUNTED)
+        await peer.gone()
+
+    async with raw_server(script) as server:
+        await endpoint.request(at(server.uri), REQUEST, timeout_s=60)
+        (origin,) = endpoint._origins.values()
+        (connection,) = origin.h1._idle
+        assert connection._transport is not None
+        opened = connection._transport.get_extra_info("socket")
+        assert opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 350, "NAT gateways forget it then"
 
 
 async def test_single_bytes_and_informational_responses(endpoint: HttpEndpoint) -> None:

@@ -88,6 +88,12 @@ def test_deployment_headers_travel_in_lower_case_and_do_not_win() -> None:
     assert event["headers"] == {"x-env": "prod", "content-type": "x/y"}
 
 
+def test_what_fits_only_compressed_is_compressed_whatever_the_setting_says() -> None:
+    body = _noise(1_000_000) * 5  # its base64 is too large, and four fifths of it are said twice
+    event = event_of(ZSTD, EndpointRequest("POST", "/invoke/D/h", {}, body), Limits(compress_from_bytes=64 * 1024 * 1024))
+    assert json.loads(event)["headers"]["content-encoding"] == "zstd"
+
+
 def test_a_journal_that_cannot_fit_is_refused_with_advice() -> None:
     incompressible = zstandard.ZstdCompressor(level=1).compress(bytes(range(256))) * 0 + _noise(5_000_000)
     for address in (ADDRESS, ZSTD):

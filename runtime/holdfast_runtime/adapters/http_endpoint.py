@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
@@ -39,6 +40,12 @@ from holdfast_runtime.ports.endpoint import (
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _USER_AGENT: Final = ("user-agent", "holdfast/1")
+
+# A handler may work for minutes and say nothing. What stands between forgets a silent connection (NAT gateways of AWS after 350 s) and
+# tells nobody: the answer would be lost, and missed only when the abort timeout is over.
+PROBE_AFTER_S: Final = 60
+PROBE_EVERY_S: Final = 15
+PROBES: Final = 4  # unanswered, and the connection is broken
 
 
 class Target(NamedTuple):
@@ -76,6 +83,17 @@ def parse_uri(uri: str) -> Target:
         authorization = "Basic " + base64.b64encode(user.encode()).decode()
     shown = f"{parts.scheme}://{authority}{base_path}/"
     return Target(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], authority, base_path, authorization, shown)
+
+
+def keep_open(transport: asyncio.BaseTransport) -> None:
+    """Have TCP ask, as far as the system can, whether the peer is still there."""
+    opened = transport.get_extra_info("socket")
+    if opened is None:
+        return
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", PROBE_AFTER_S), ("TCP_KEEPINTVL", PROBE_EVERY_S), ("TCP_KEEPCNT", PROBES)):
+        if hasattr(socket, name):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Origin:
@@ -159,13 +177,14 @@ class Origin:
         limit = min(deadline, self._loop.time() + self._limits.connect_timeout_s)
         try:
             async with asyncio.timeout_at(limit):
-                _, protocol = await self._loop.create_connection(
+                transport, protocol = await self._loop.create_connection(
                     self._protocol,
                     target.host,
                     target.port,
                     ssl=self._tls,
                     server_hostname=target.host if self._tls is not None else None,
                 )
+                keep_open(transport)
                 connection = protocol.chosen if isinstance(protocol, _ByAlpn) else protocol
                 if isinstance(connection, Http2Connection):
                     await self._wait_ready(connection)

@@ -25,6 +25,7 @@ from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, Limits
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse, LambdaAddress
 
 MAX_EVENT_BYTES: Final = 6 * 1024 * 1024  # Lambda's limit for synchronous payloads, each way
+MAX_PLAIN_BYTES: Final = MAX_EVENT_BYTES // 4 * 3 - 256 * 1024  # frames whose base64 fits beside the headers: above, compression decides
 COMPRESSION_LEVEL: Final = 3
 _CHUNK: Final = 1024 * 1024
 
@@ -35,7 +36,7 @@ def event_of(address: LambdaAddress, request: EndpointRequest, limits: Limits = 
     body = request.body
     if address.compression == "zstd":
         headers["accept-encoding"] = "zstd"
-        if len(body) >= limits.compress_from_bytes:
+        if len(body) >= min(limits.compress_from_bytes, MAX_PLAIN_BYTES):
             body = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress(body)
             headers["content-encoding"] = "zstd"
     opening = f'{{"path":{json.dumps(request.path)},"httpMethod":{json.dumps(request.method)},"headers":{json.dumps(headers)},"body":"'
