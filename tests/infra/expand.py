@@ -1,7 +1,7 @@
-"""Expands the SAM template as CloudFormation would, in the environment of the linter: `expand.py template.yaml [packaged]`.
+"""Expands SAM templates as CloudFormation would, in the environment of the linter: `expand.py template.yaml ...`.
 
-Standard input: {name: {parameter: value}}; standard output: {name: expanded template}. Without `packaged`, local folders of code become
-a made-up address in S3, because the transform takes nothing else.
+Standard input: {name: {parameter: value}}; standard output: {name: expanded template}, a line for each template. Local folders of code
+become a made-up address in S3, because the transform takes nothing else.
 """
 
 import json
@@ -35,10 +35,12 @@ def expanded(source: dict[str, Any], parameters: dict[str, str]) -> Any:
 
 
 def main() -> None:
-    source, problems = decode(sys.argv[1])
-    if problems:
-        sys.exit("\n".join(map(str, problems)))
-    json.dump({name: expanded(source, given) for name, given in json.load(sys.stdin).items()}, sys.stdout)
+    asked = json.load(sys.stdin)
+    for path in sys.argv[1:]:
+        source, problems = decode(path)
+        if problems:
+            sys.exit("\n".join(map(str, problems)))
+        print(json.dumps({name: expanded(source, given) for name, given in asked.items()}))
 
 
 main()
