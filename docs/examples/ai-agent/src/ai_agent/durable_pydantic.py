@@ -63,9 +63,9 @@ async def run_agent(ctx: Context, run: Callable[[], Awaitable[T]]) -> T:
             try:
                 answer = await ctx.run(ask.step, name=ask.name, retry=ask.retry)
             except TerminalError as failed:  # cancellations too: the agent gives up, and its error comes out of it below
-                ask.answer.set_exception(failed)
+                answered(ask, error=failed)
             else:
-                ask.answer.set_result(answer)
+                answered(ask, answer)
         return await agent
     except (AgentRunError, UserError) as failed:
         raise TerminalError(f"the agent failed: {failed}") from failed
@@ -75,6 +75,15 @@ async def run_agent(ctx: Context, run: Callable[[], Awaitable[T]]) -> T:
         await asyncio.wait({agent})  # holdfast: ok for the end of what was cancelled
         if not agent.cancelled():
             agent.exception()  # seen, so that nothing complains about it
+
+
+def answered(ask: Ask, answer: object = None, error: TerminalError | None = None) -> None:
+    if ask.answer.done():
+        return  # the agent has given up waiting for it
+    if error is not None:
+        ask.answer.set_exception(error)
+    else:
+        ask.answer.set_result(answer)
 
 
 async def _run(handler: Handler, run: Callable[[], Awaitable[T]]) -> T:
