@@ -8,19 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast._attempt import Request
 from holdfast._pending import Selected
-from holdfast.context import (
-    Awakeable,
-    CallFuture,
-    Context,
-    DurableFuture,
-    DurablePromise,
-    InvocationHandle,
-    ObjectContext,
-    SendHandle,
-    SharedObjectContext,
-    SharedWorkflowContext,
-    WorkflowContext,
-)
 from holdfast.errors import (
     CancelledError,
     DeadlineExceededError,
@@ -34,6 +21,19 @@ from holdfast.service import Handler, Service, VirtualObject, Workflow
 
 if TYPE_CHECKING:
     from holdfast.client import AsyncClient, Client, IngressError
+    from holdfast.context import (
+        Awakeable,
+        CallFuture,
+        Context,
+        DurableFuture,
+        DurablePromise,
+        InvocationHandle,
+        ObjectContext,
+        SendHandle,
+        SharedObjectContext,
+        SharedWorkflowContext,
+        WorkflowContext,
+    )
 
 __all__ = [
     "As",
@@ -70,10 +70,34 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
-    """The clients are loaded on first use: handlers do not need them, and a cold start should not pay for HTTP."""
-    if name in ("AsyncClient", "Client", "IngressError"):
-        from holdfast import client
+_LATER = {
+    "client": ("AsyncClient", "Client", "IngressError"),
+    "context": (
+        "Awakeable",
+        "CallFuture",
+        "Context",
+        "DurableFuture",
+        "DurablePromise",
+        "InvocationHandle",
+        "ObjectContext",
+        "SendHandle",
+        "SharedObjectContext",
+        "SharedWorkflowContext",
+        "WorkflowContext",
+    ),
+}
 
-        return getattr(client, name)
+
+def __getattr__(name: str) -> Any:
+    """The rest is loaded on first use: a cold start should not pay for a client, nor for the contexts of the other flavour."""
+    for module, names in _LATER.items():
+        if name in names:
+            from importlib import import_module
+
+            found = globals()[name] = getattr(import_module(f"holdfast.{module}"), name)
+            return found
     raise AttributeError(f"module 'holdfast' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

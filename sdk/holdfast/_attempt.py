@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -45,6 +45,7 @@ from holdfast.protocol.errors import ProtocolError
 from holdfast.protocol.ids import InvocationId, parse_awakeable_id
 from holdfast.protocol.machine import CallTarget, Cancelled, Expired, Machine, Ready, StartRuns, Suspended
 from holdfast.protocol.outcomes import EMPTY, Failed, Keys, Leaf, Node, Success
+from holdfast.protocol.records import Record
 from holdfast.serde import Serde, serde_for, utc_from_ms
 
 if typing.TYPE_CHECKING:
@@ -71,8 +72,7 @@ class Request:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Closure:
+class Closure(Record):
     """A side effect still to be executed. `gate`: shared by the runs of one `map`, limits how many at once."""
 
     function: Callable[[], Any]
@@ -82,24 +82,24 @@ class Closure:
     is_async: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Gate:
     """At most `limit` closures of one `map` run at once."""
 
-    limit: int
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
 
 
-@dataclass(slots=True)
 class _Deadline:
-    leaf: Leaf
-    after: timedelta
+    def __init__(self, leaf: Leaf, after: timedelta) -> None:
+        self.leaf = leaf
+        self.after = after
 
 
-@dataclass(slots=True)
 class Saga:
     """Compensations registered so far, in order."""
 
-    steps: list[Callable[[], Pending[Any]]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], Pending[Any]]] = []
 
 
 class Attempt:

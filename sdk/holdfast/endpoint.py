@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import unquote
 
-from holdfast import __version__, _drive_sync
+from holdfast import __version__
 from holdfast._attempt import Attempt
 from holdfast.logs import Log
 from holdfast.protocol.errors import ProtocolError
@@ -74,7 +73,7 @@ class Endpoint:
         routed = self.route(method, path, headers, body)
         if not isinstance(routed, Attempt):
             return routed
-        from holdfast import _drive  # loads asyncio, which plain handlers on Lambda do without
+        from holdfast import _drive, _drive_sync  # loads asyncio, which plain handlers on Lambda do without
 
         if routed.handler.is_async:
             return self.answered(routed, await _drive.drive(routed))
@@ -84,13 +83,15 @@ class Endpoint:
         """The same without an event loop; an attempt of an async handler is handed back to be driven in one."""
         routed = self.route(method, path, headers, body)
         if isinstance(routed, Attempt) and not routed.handler.is_async:
+            from holdfast import _drive_sync
+
             return self.answered(routed, _drive_sync.drive(routed))
         return routed
 
     def route(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | Attempt:
         """The attempt a request starts, or the answer to everything else."""
         lower = {name.lower(): value for name, value in headers.items()}
-        segments = [unquote(part) for part in path.partition("?")[0].split("/") if part]
+        segments = [_unquoted(part) for part in path.partition("?")[0].split("/") if part]
         match segments:
             case [*_, "health"] if method == "GET":
                 return 200, _plain(), b"ok"
@@ -155,6 +156,14 @@ class Endpoint:
         """401 when request identity is required and does not hold."""
         problem = self._verify(path, headers) if self._verify is not None else None
         return None if problem is None else _refused(401, problem)
+
+
+def _unquoted(part: str) -> str:
+    if "%" not in part:
+        return part
+    from urllib.parse import unquote  # rarely needed, and a cold start should not pay for it
+
+    return unquote(part)
 
 
 def _plain() -> dict[str, str]:

@@ -12,18 +12,21 @@ import re
 import typing
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, Unpack, overload
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar, Unpack, cast, overload
 
-from holdfast import _misuse, sync
-from holdfast.context import (
-    Context,
-    ObjectContext,
-    SharedObjectContext,
-    SharedWorkflowContext,
-    WorkflowContext,
-)
+from holdfast import _misuse
 from holdfast.options import HandlerArguments, OptionArguments, manifest_options
 from holdfast.serde import Serde, VoidSerde, serde_for
+
+if typing.TYPE_CHECKING:
+    from holdfast import sync
+    from holdfast.context import (
+        Context,
+        ObjectContext,
+        SharedObjectContext,
+        SharedWorkflowContext,
+        WorkflowContext,
+    )
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -31,8 +34,8 @@ Out = TypeVar("Out")
 ServiceType = Literal["SERVICE", "VIRTUAL_OBJECT", "WORKFLOW"]
 HandlerType = Literal["EXCLUSIVE", "SHARED", "WORKFLOW"]
 
-AsyncCtx = TypeVar("AsyncCtx", bound=Context)
-SyncCtx = TypeVar("SyncCtx", bound=sync.Context)
+AsyncCtx = TypeVar("AsyncCtx", bound="Context")
+SyncCtx = TypeVar("SyncCtx", bound="sync.Context")
 
 _SERVICE_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9._-]*")
 _HANDLER_NAME: Final = re.compile(r"([a-zA-Z]|_[a-zA-Z0-9])[a-zA-Z0-9_]*")
@@ -45,7 +48,7 @@ class Handler(Generic[In, Out]):
         self,
         service: ServiceBase,
         kind: HandlerType | None,
-        contexts: tuple[type[Context], type[sync.Context]],
+        context: str,
         function: Callable[..., Any],
         arguments: HandlerArguments,
     ) -> None:
@@ -61,7 +64,7 @@ class Handler(Generic[In, Out]):
         plain = {key: value for key, value in arguments.items() if key not in ("name", "accept", "content_type")}
         self.options = manifest_options(plain)
         self.is_async = inspect.iscoroutinefunction(function)
-        self.context = contexts[0] if self.is_async else contexts[1]
+        self.context = _context(context, self.is_async)
         self.takes_argument = self._check_parameters()
         self._types: tuple[Serde[Any], Serde[Any]] | None = None
         self._annotations: tuple[Any, Any] = (Any, Any)
@@ -155,12 +158,12 @@ class HandlerDecorator(Generic[AsyncCtx, SyncCtx]):
         self,
         service: ServiceBase,
         kind: HandlerType | None,
-        contexts: tuple[type[AsyncCtx], type[SyncCtx]],
+        context: str,
         arguments: HandlerArguments | None = None,
     ) -> None:
         self._service = service
         self._kind = kind
-        self._contexts = contexts
+        self._context = context
         self._arguments: HandlerArguments = arguments or {}
 
     @overload
@@ -176,9 +179,9 @@ class HandlerDecorator(Generic[AsyncCtx, SyncCtx]):
     def __call__(self, function: Any = None, /, **arguments: Any) -> Any:
         if function is None:
             merged: Any = {**self._arguments, **arguments}
-            return HandlerDecorator(self._service, self._kind, self._contexts, merged)
+            return HandlerDecorator(self._service, self._kind, self._context, merged)
         _misuse.check_function(function, repr(self._service), self._written())
-        handler: Handler[Any, Any] = Handler(self._service, self._kind, self._contexts, function, self._arguments)
+        handler: Handler[Any, Any] = Handler(self._service, self._kind, self._context, function, self._arguments)
         self._service._add(handler)
         return handler
 
@@ -263,7 +266,7 @@ class Service(ServiceBase):
     @property
     def handler(self) -> HandlerDecorator[Context, sync.Context]:
         """Registers a handler."""
-        return HandlerDecorator(self, None, (Context, sync.Context))
+        return HandlerDecorator(self, None, "Context")
 
 
 class VirtualObject(ServiceBase):
@@ -274,12 +277,12 @@ class VirtualObject(ServiceBase):
     @property
     def handler(self) -> HandlerDecorator[ObjectContext, sync.ObjectContext]:
         """Registers an exclusive handler: one at a time per key, may write state."""
-        return HandlerDecorator(self, "EXCLUSIVE", (ObjectContext, sync.ObjectContext))
+        return HandlerDecorator(self, "EXCLUSIVE", "ObjectContext")
 
     @property
     def shared(self) -> HandlerDecorator[SharedObjectContext, sync.SharedObjectContext]:
         """Registers a shared handler: concurrent, reads state only."""
-        return HandlerDecorator(self, "SHARED", (SharedObjectContext, sync.SharedObjectContext))
+        return HandlerDecorator(self, "SHARED", "SharedObjectContext")
 
 
 class Workflow(ServiceBase):
@@ -290,12 +293,12 @@ class Workflow(ServiceBase):
     @property
     def main(self) -> HandlerDecorator[WorkflowContext, sync.WorkflowContext]:
         """Registers the handler that runs once per key."""
-        return HandlerDecorator(self, "WORKFLOW", (WorkflowContext, sync.WorkflowContext))
+        return HandlerDecorator(self, "WORKFLOW", "WorkflowContext")
 
     @property
     def handler(self) -> HandlerDecorator[SharedWorkflowContext, sync.SharedWorkflowContext]:
         """Registers a shared handler: signals and queries, at any time."""
-        return HandlerDecorator(self, "SHARED", (SharedWorkflowContext, sync.SharedWorkflowContext))
+        return HandlerDecorator(self, "SHARED", "SharedWorkflowContext")
 
     def _add(self, handler: Handler[Any, Any]) -> None:
         mains = [other for other in self.handlers.values() if other.kind == "WORKFLOW"]
@@ -307,6 +310,18 @@ class Workflow(ServiceBase):
         super().check()
         if not any(handler.kind == "WORKFLOW" for handler in self.handlers.values()):
             raise ValueError(f"workflow '{self.name}' has no main handler; decorate it with @{self.name}.main")
+
+
+def _context(name: str, is_async: bool) -> type[Context] | type[sync.Context]:
+    """The class of this name; a function whose handlers are all of one flavour never loads the other's."""
+    if is_async:
+        from holdfast import context
+
+        found: type[Context] = getattr(context, name)
+        return found
+    from holdfast import sync
+
+    return cast("type[sync.Context]", getattr(sync, name))
 
 
 def _words(type: ServiceType) -> str:

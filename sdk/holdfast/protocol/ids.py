@@ -10,7 +10,6 @@ import base64
 import binascii
 import struct
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Final
 
 from holdfast.protocol.errors import ProtocolError
@@ -168,6 +167,8 @@ def idempotency_bucket(idempotency_key: str) -> int:
 
 
 def _derived(partition_key: int, preimage: bytes) -> InvocationId:
+    from hashlib import sha256  # loads OpenSSL, which handlers do without: only the coordinator derives ids
+
     return InvocationId(partition_key.to_bytes(8, "big") + sha256(preimage).digest()[:16])
 
 

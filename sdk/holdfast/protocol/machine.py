@@ -9,8 +9,6 @@ cannot add to the journal. A cancellation is taken like any notification, at the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from holdfast.protocol import ids
@@ -59,6 +57,7 @@ from holdfast.protocol.outcomes import (
     Success,
     Watch,
 )
+from holdfast.protocol.records import Record
 from holdfast.protocol.replay import JournalMismatchError, RecordedCommands
 from holdfast.protocol.request import read_request
 
@@ -70,34 +69,29 @@ class Suspended(BaseException):
     """The attempt is over: control flow of the drivers, not an error; raised by every later operation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Record):
     """The awaited node is resolved."""
 
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Record):
     """The deadline at `index` of those given passed first."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Record):
     """A cancellation reached this wait; the children were told."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartRuns:
+class StartRuns(Record):
     """These side effects must be executed and their results proposed before the attempt can suspend."""
 
     runs: tuple[Leaf, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Suspend:
+class Suspend(Record):
     """Nothing can go on in this attempt; the response is complete."""
 
 
@@ -153,6 +147,8 @@ class Machine:
         """64 bits, the same in every attempt. Version 5 carries none, so it is derived from the id there."""
         if self.version >= 6 and self.start.random_seed:
             return self.start.random_seed
+        from hashlib import sha256  # loads OpenSSL, which most handlers do without
+
         return int.from_bytes(sha256(b"seed," + self.start.id).digest()[:8], "big")
 
     def inherited_retries(self) -> tuple[int, int]:

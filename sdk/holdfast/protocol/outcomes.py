@@ -8,41 +8,36 @@ never changes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from holdfast.protocol.awaiting import Key
 from holdfast.protocol.messages import Failure, FailureMetadata, Notification
+from holdfast.protocol.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Success:
+class Success(Record):
     """A value, as the bytes that were recorded."""
 
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Empty:
+class Empty(Record):
     """Void: done, without a value (a timer fired, a state key is missing, a promise is not completed)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(Record):
     """Names of state entries, UTF-8."""
 
     keys: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Record):
     """An invocation id in its text form."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Record):
     """A terminal failure. `code` is HTTP-style."""
 
     code: int
@@ -80,8 +75,7 @@ def outcome_of(message: Notification) -> Outcome:
             return EMPTY
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(Record):
     """An outcome and when it came: `sequence` counts resolutions in the order the attempt saw them."""
 
     sequence: int

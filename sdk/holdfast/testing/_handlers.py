@@ -10,7 +10,6 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from holdfast import _drive, _drive_sync
@@ -242,9 +241,9 @@ class TestAttempt(Attempt):
             self._prepared.add(leaf)
             closure = self._closures[leaf]
             if self._handlers.disable_retries:
-                closure = replace(closure, retry=None)
+                closure = closure.but(retry=None)
             fault = self._handlers.faults.step_fault(self._name, leaf.name)
-            self._closures[leaf] = closure if fault is None else replace(closure, function=_failing(closure, fault))
+            self._closures[leaf] = closure if fault is None else closure.but(function=_failing(closure, fault))
         return super().closure(leaf)
 
     def _error(self, error: BaseException, run: Leaf | None = None, delay_ms: int | None = None) -> None:

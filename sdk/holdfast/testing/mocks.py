@@ -10,7 +10,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from holdfast import sync
 from holdfast.context import Context, ObjectContext, SharedObjectContext, SharedWorkflowContext, WorkflowContext
 from holdfast.errors import TerminalError
 from holdfast.service import Handler, Service, ServiceBase, VirtualObject, Workflow
@@ -120,6 +119,7 @@ def as_tested(service: ServiceBase) -> ServiceBase:
                 return await promise.reject(wish["message"], code=wish["code"])
         return await promise.peek()
 
-    contexts = (SharedWorkflowContext, sync.SharedWorkflowContext)
-    served.handlers[CONTROL] = Handler(served, "SHARED", contexts, holdfast_testing_promise, {"name": CONTROL, "private": True})
+    served.handlers[CONTROL] = Handler(
+        served, "SHARED", "SharedWorkflowContext", holdfast_testing_promise, {"name": CONTROL, "private": True}
+    )
     return served
