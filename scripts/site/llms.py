@@ -69,9 +69,9 @@ def _pages(items: list[Any]) -> Iterator[Page]:
 def about(text: str) -> str:
     """The first sentence of the first paragraph."""
     paragraphs = re.split(r"\n{2,}", text)
-    first = next((part for part in paragraphs if re.match(r"[\w`*\[\"']", part)), "")
+    first = next((part for part in paragraphs if re.match(r"(?!```)[\w`*\[\"']", part)), "")
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(first.split()))
-    return re.split(r"(?<=[.:])\s", plain + " ", maxsplit=1)[0].strip().removesuffix(":")
+    return re.split(r"(?<=[.?!])\s(?=[A-Z`*])", plain, maxsplit=1)[0].strip().removesuffix(":")
 
 
 def _described(match: re.Match[str]) -> str:
