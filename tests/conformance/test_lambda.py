@@ -42,6 +42,21 @@ def test_a_throttled_function_is_tried_again(services: Deployment, functions: La
     assert services.attached(sent.invocation_id) == "hello patient"
 
 
+@pytest.mark.holdfast_only
+def test_many_share_a_function_with_room_for_two(services: Deployment, functions: LambdaServiceProcess, transport: str) -> None:
+    """Each is one invocation of the function and one attempt, however often there was no room."""
+    functions.limit_concurrency(transport, 2)
+    before = functions.counters(transport)
+    try:
+        sent = [services.send("Calls/greet", {"name": str(number)}).invocation_id for number in range(40)]
+        assert [services.attached(invocation_id) for invocation_id in sent] == [f"hello {number}" for number in range(40)]
+    finally:
+        functions.limit_concurrency(transport, 20)
+    after = functions.counters(transport)
+    assert after.invocations - before.invocations == 40
+    assert after.throttles - before.throttles < 80
+
+
 def test_nothing_runs_while_everything_waits(services: Deployment, functions: LambdaServiceProcess, transport: str) -> None:
     note = services.effects.fresh()
     sent = services.send("Awakeables/wait", {"note": note})

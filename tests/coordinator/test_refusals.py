@@ -71,6 +71,9 @@ async def test_who_waits_is_ready_and_says_why() -> None:
     await asyncio.sleep(30)
     columns = "status", "in_flight", "retry_count", "last_failure", "last_failure_error_code", "next_retry_at"
     assert await world.row(invocation, *columns) == ["ready", False, None, "[429] Rate Exceeded.", "RT0023", None]
+    described = await world.front.describe(invocation)
+    assert described is not None
+    assert (described["status"], described["retry_count"], described["last_failure"]) == ("ready", 0, "[429] Rate Exceeded.")
 
 
 @in_virtual_time

@@ -56,9 +56,14 @@ class Invocation:
 
     @property
     def retry(self) -> list[Any]:
-        """[failed attempts, of them since the last stored entry, due ms, failure]"""
+        """[failed attempts, of them since the last stored entry, due ms, failure]
+
+        The failure of an attempt that waits because the platform refused to start it is that refusal.
+        """
         stored: list[Any] = (self.document or {}).get(model.RETRY) or []
-        return [*stored, *_NO_RETRY[len(stored) :]]
+        found = [*stored, *_NO_RETRY[len(stored) :]]
+        waiting = self.shard.attempts.refused(self.id)
+        return found if waiting is None else [*found[:3], waiting.reason()]
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
         """The whole journal; `further` must have been read."""
@@ -295,8 +300,7 @@ def _last_start_at(found: Invocation) -> int | None:
 
 def _reason(found: Invocation, position: int) -> Any:
     """Of the last failure: [code, message, error code, command index, name, type, stack trace, at ms, deployment]."""
-    waiting = found.shard.attempts.refused(found.id)
-    reason = found.retry[3] if waiting is None else waiting.reason()
+    reason = found.retry[3]
     return reason[position] if reason and found.status in TRIED else None
 
 

@@ -76,7 +76,6 @@ def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] 
     document = tx.get(model.invocation_page(invocation))
     if document is None or is_over(document, tx.now):
         return None
-    retry = document.get(model.RETRY)
     found = Invocation(shard, invocation, listing.row_of(document), document)
     described = {name: columns_of.values(shard, column, [found])[0] for name, column in _LISTED.items()}
     result = document.get(model.RESULT)
@@ -97,8 +96,8 @@ def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] 
         "awaiting": document.get(model.AWAITING),
         "journal": [(index, entry, _times(document, index)) for index, entry in journal.entries(tx, invocation, document)],
     }
-    if retry:
-        described |= _retry_columns(retry)
+    if any(found.retry):
+        described |= _retry_columns(found.retry)
     if result is not None:
         described |= {"completed_at_ms": document[model.COMPLETED_AT], "expires_at_ms": document.get(model.EXPIRES_AT)}
         failed = result[0] == "f"
