@@ -52,12 +52,12 @@ def test_pages_are_read_as_they_were_written(lsn: int, document: bytes | None, e
 
 @given(st.binary(max_size=3_000).map(lambda content: content * 500))
 def test_blobs_are_read_as_they_were_written(content: bytes) -> None:
-    assert items.blob_of(items.blob_items("inv_1/digest", content)) == content
+    assert items.blob_of(items.blob_items("inv_1/digest", content, now_s=1)) == content
 
 
 def test_half_a_blob_and_parts_of_another_stream_are_no_blob() -> None:
     content, other = random.Random(2).randbytes(1_000_000), random.Random(3).randbytes(1_000_000)
-    parts, others = items.blob_items("inv_1/digest", content), items.blob_items("inv_1/digest", other)
+    parts, others = items.blob_items("inv_1/digest", content, now_s=1), items.blob_items("inv_1/digest", other, now_s=1)
     assert len(parts) == 3
     assert items.blob_of(parts[1:]) is None
     assert items.blob_of(parts[:-1]) is None
@@ -127,7 +127,7 @@ def test_the_models_read_every_item_the_store_writes() -> None:
     assert (member.sk, member.counter, member.address) == ("p1", 4, "host:1")
     entry: Any = models.RegistryItem.from_raw_data(as_boto3(items.registry_item("deployments", 2, b"a" * 5_000)))
     assert (entry.version, entry.plain) == (2, None)
-    part: Any = models.BlobPart.from_raw_data(as_boto3(items.blob_items("inv_1/d", b"value")[0]))
+    part: Any = models.BlobPart.from_raw_data(as_boto3(items.blob_items("inv_1/d", b"value", now_s=1)[0]))
     assert (part.sk, part.parts, part.plain) == ("00000", 1, b"value")
     setup: Any = models.SetupItem.from_raw_data(as_boto3(items.setup_item(8, "values")))
     assert (setup.shards, setup.bucket) == (8, "values")

@@ -7,8 +7,11 @@ from typing import Any, Final
 
 import pytest
 
+from holdfast_runtime.adapters.dynamodb_blob_sweep import KEPT_S
 from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE
+from holdfast_runtime.adapters.s3_blobs import CONDEMNED
 from holdfast_runtime.app.metrics_emf import DIMENSION, NAMESPACE, UNITS
+from holdfast_runtime.coordinator.blob_sweep import KEPT_DAYS
 from tests.infra.conftest import KEY, ROOT, VARIANTS
 from tests.infra.resolving import Stack
 
@@ -112,3 +115,10 @@ def test_alarms_look_at_what_coordinators_tell(stacks: dict[str, Stack]) -> None
 def test_the_documentation_says_what_to_do_about_each_alarm(stacks: dict[str, Stack]) -> None:
     text = (ROOT / "docs/operations.md").read_text()
     assert [name for name in stacks["default"].of("AWS::CloudWatch::Alarm") if f"| `{name}` |" not in text] == []
+
+
+def test_what_sweeps_have_condemned_goes_when_no_restored_table_can_want_it(stacks: dict[str, Stack]) -> None:
+    rules = {rule["Id"]: rule for rule in stacks["default"].only("AWS::S3::Bucket")["LifecycleConfiguration"]["Rules"]}
+    assert rules["condemned"]["Prefix"] == CONDEMNED
+    assert rules["condemned"]["ExpirationInDays"] == KEPT_DAYS == KEPT_S / 86_400
+    assert KEPT_DAYS > 35  # days to which point-in-time recovery reaches back

@@ -25,7 +25,13 @@ MANAGED: Final = {
 }
 RUNTIME: Final = ROOT / "runtime/holdfast_runtime"
 # An operation that IAM knows by the name of another one.
-JUDGED_AS: Final = {"sqs:DeleteMessageBatch": "sqs:DeleteMessage", "lambda:Invoke": "lambda:InvokeFunction"}
+JUDGED_AS: Final = {
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "lambda:Invoke": "lambda:InvokeFunction",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:CopyObject": "s3:PutObject",  # and s3:GetObject of its source
+}
 
 
 def listed(value: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from holdfast_cdk.storage import Storage
 
 INGRESS, PEERS = 8080, 9080
 PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-TABLE_ACTIONS = ("PutItem", "UpdateItem", "DeleteItem", "GetItem", "BatchGetItem", "Query")
+TABLE_ACTIONS = ("PutItem", "UpdateItem", "DeleteItem", "GetItem", "BatchGetItem", "Query", "Scan")
 SETUP_ACTIONS = (
     "DescribeTable",
     "DescribeTimeToLive",
@@ -148,6 +148,7 @@ class HoldfastCluster(Construct):
         )
         role = self.definition.task_role
         self._allow(role, [f"dynamodb:{name}" for name in TABLE_ACTIONS], [self.table.table_arn])
+        self._allow(role, ["s3:ListBucket"], [self.bucket.bucket_arn])
         self._allow(role, ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"], [self.bucket.arn_for_objects("blob/*")])
         self._allow(role, ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [self.inbox.queue_arn])
         schedules = stack.format_arn(service="scheduler", resource="schedule", resource_name=f"{self.schedule_group.ref}/*")

@@ -37,7 +37,11 @@ class Storage(Construct):
             bucket_key_enabled=True if key is not None else None,
             enforce_ssl=True,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            lifecycle_rules=[s3.LifecycleRule(id="unfinished", abort_incomplete_multipart_upload_after=Duration.days(1))],
+            lifecycle_rules=[
+                s3.LifecycleRule(id="unfinished", abort_incomplete_multipart_upload_after=Duration.days(1)),
+                # What coordinators have found unused; longer than the table can be restored to.
+                s3.LifecycleRule(id="condemned", prefix="blob/.condemned/", expiration=Duration.days(40)),
+            ],
             removal_policy=RemovalPolicy.RETAIN,
         )
         self.dead_letters = self._queue("DeadLetters", key, retention=Duration.days(14))

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from holdfast_runtime.adapters import dynamodb_items as items
 from holdfast_runtime.adapters.aws_access import AwsAccess
+from holdfast_runtime.adapters.dynamodb_blob_sweep import UNITS_PER_S, SweptTable
 from holdfast_runtime.adapters.dynamodb_blobs import BucketThenTable, TableBlobs
 from holdfast_runtime.adapters.dynamodb_client import OLD_ITEM, DynamoDbClient, LostRace, Meter, Patience, Refused, read_partition
 from holdfast_runtime.adapters.dynamodb_leases import DynamoDbLeases, Seen
@@ -108,6 +109,7 @@ class DynamoDbStore:
         seen = Seen(client)
         in_table = TableBlobs(client)
         blobs: Blobs = in_table
+        in_bucket: S3Blobs | None = None
         if bucket is not None:
             in_bucket = S3Blobs(bucket, client.region)
             self._closing.push_async_callback(in_bucket.close)
@@ -115,6 +117,12 @@ class DynamoDbStore:
         self.store = Store(
             DynamoDbLog(client, seen), DynamoDbPages(client), DynamoDbLeases(client, seen), DynamoDbRegistry(client), blobs, shards
         )
+
+        self._client, self._in_bucket = client, in_bucket
+
+    def swept(self, *, units_per_s: float = UNITS_PER_S) -> SweptTable:
+        """For a sweep of large values."""
+        return SweptTable(self._client, self._in_bucket, units_per_s=units_per_s)
 
     async def close(self) -> None:
         """May be called twice."""

@@ -20,7 +20,7 @@ class TableBlobs:
         self._client = client
 
     async def put(self, blob_id: str, content: bytes) -> None:
-        first, *others = items.blob_items(blob_id, content)
+        first, *others = items.blob_items(blob_id, content, now_s=self._client.now_ms() // 1000)
         for start in range(0, len(others), PARTS_AT_ONCE):
             await asyncio.gather(*map(self._put_part, others[start : start + PARTS_AT_ONCE]))
         await self._put_part(first)

@@ -243,8 +243,10 @@ def blob_partition(blob_id: str) -> str:
     return _bounded(f"B#{blob_id}")
 
 
-def blob_items(blob_id: str, content: bytes) -> list[Item]:
+def blob_items(blob_id: str, content: bytes, *, now_s: int) -> list[Item]:
     """The parts, each with their number; all plain or all compressed, as one stream cut into pieces.
+
+    `at`: when they were put, for a sweep.
 
     The first part names the stream (`h`), the others are filed under it: two puts whose compressors differ cannot mix.
     """
@@ -252,7 +254,7 @@ def blob_items(blob_id: str, content: bytes) -> list[Item]:
     name, stored = ("z", packed) if units(len(packed)) < units(len(content)) else ("b", content)
     pieces = [stored[start : start + BLOB_PART_BYTES] for start in range(0, len(stored), BLOB_PART_BYTES)] or [b""]
     stream = hashlib.sha256(stored).hexdigest()[:16]
-    head = {"pk": text(blob_partition(blob_id)), "h": text(stream), "n": number(len(pieces))}
+    head = {"pk": text(blob_partition(blob_id)), "h": text(stream), "n": number(len(pieces)), "at": number(now_s)}
     return [
         {**head, "sk": text(f"{part:05d}-{stream}" if part else FIRST_BLOB_PART), name: binary(piece)} for part, piece in enumerate(pieces)
     ]

@@ -74,6 +74,7 @@ class RegistryItem(TableItem):
 class BlobPart(TableItem):
     stream = UnicodeAttribute(attr_name="h")
     parts = NumberAttribute(attr_name="n")
+    put_at = NumberAttribute(attr_name="at", null=True)
     plain = BinaryAttribute(attr_name="b", null=True, legacy_encoding=False)
     packed = BinaryAttribute(attr_name="z", null=True, legacy_encoding=False)
 

@@ -8,9 +8,10 @@ pruned: both are permissions, not duties.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from holdfast_runtime.ports.blob_sweep import Candidate
 from holdfast_runtime.ports.store import (
     LogItem,
     Member,
@@ -111,11 +112,20 @@ class MemoryRegistry:
 
 
 class MemoryBlobs:
-    def __init__(self) -> None:
+    """now_ms: for sweeps, which ask how old a value is."""
+
+    def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:
         self._blobs: dict[str, bytes] = {}
+        self._now_ms = now_ms
+        self._puts = 0
+        self._put: dict[str, tuple[int, int]] = {}  # when, and which put of all
+        self._condemned: set[str] = set()
 
     async def put(self, blob_id: str, content: bytes) -> None:
         self._blobs.setdefault(blob_id, content)
+        self._puts += 1
+        self._put[blob_id] = self._now_ms(), self._puts
+        self._condemned.discard(blob_id)
 
     async def get(self, blob_id: str) -> bytes:
         return self._blobs[blob_id]
@@ -123,3 +133,47 @@ class MemoryBlobs:
     async def delete(self, blob_ids: Sequence[str]) -> None:
         for blob_id in blob_ids:
             self._blobs.pop(blob_id, None)
+
+    # What a sweep asks, of a store whose other parts are given (port `SweptBlobs`).
+
+    def swept(self, log: MemoryLog, pages: MemoryPages) -> SweptMemory:
+        return SweptMemory(self, log, pages)
+
+
+class SweptMemory:
+    """Condemned values stay until `bury`, which stands for the time that other stores keep them."""
+
+    def __init__(self, blobs: MemoryBlobs, log: MemoryLog, pages: MemoryPages) -> None:
+        self._blobs = blobs
+        self._log = log
+        self._pages = pages
+
+    def key_of(self, blob_id: str) -> str:
+        return blob_id
+
+    async def candidates(self, put_before_ms: int, limit: int) -> AsyncIterator[Candidate]:
+        for key, (at_ms, put) in list(self._blobs._put.items())[:limit]:
+            if key in self._blobs._blobs and at_ms < put_before_ms:
+                yield Candidate(key, str(put), key in self._blobs._condemned)
+
+    async def encoded(self) -> AsyncIterator[tuple[bytes, bool]]:
+        for page_id in list(self._pages._pages):
+            document = self._pages._pages[page_id].document
+            if document is not None:
+                yield document, True
+        for items in list(self._log._items.values()):
+            for item in list(items.values()):
+                yield item.operations, False
+
+    async def condemn(self, candidate: Candidate) -> bool:
+        if self._blobs._put[candidate.key][1] != int(candidate.version):
+            return False
+        self._blobs._condemned.add(candidate.key)
+        return True
+
+    async def reprieve(self, candidate: Candidate) -> None:
+        self._blobs._condemned.discard(candidate.key)
+
+    def bury(self) -> None:
+        for key in self._blobs._condemned:
+            self._blobs._blobs.pop(key, None)

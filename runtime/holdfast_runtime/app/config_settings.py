@@ -383,6 +383,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(
         _AWS,
+        "blob-sweep",
+        Choice(("weekly", "off")),
+        "weekly",
+        "large values that nothing refers to any more are removed from table or bucket; one process reads the whole table for that",
+    ),
+    Setting(
+        _AWS,
         "metrics-emf",
         Choice(("off", "on")),
         "off",

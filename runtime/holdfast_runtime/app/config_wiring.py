@@ -39,6 +39,7 @@ def runtime_config(found: Configuration, sockets: tuple[socket.socket, socket.so
         external_id=found["aws-assume-role-external-id"],
         ingress_token_file=found["ingress-token-file"],
         admin_token_file=found["admin-token-file"],
+        blob_sweep=found["blob-sweep"] == "weekly",
         metrics_emf=found["metrics-emf"] == "on",
         aws=AwsConfig(
             peers=Listener(*found["peers"]),

@@ -10,11 +10,12 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.endpoints import Endpoints
@@ -25,6 +26,7 @@ from holdfast_runtime.adapters.sqlite import open_sqlite_store
 from holdfast_runtime.adapters.system import SystemClock, SystemEntropy
 from holdfast_runtime.app.aws_parts import AwsConfig, open_inbox, open_peers, open_wakeups
 from holdfast_runtime.app.metrics_emf import EmbeddedMetrics
+from holdfast_runtime.app.sweeping import WeeklySweep, in_a_process
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.gauges import Gauges, gauges
@@ -77,6 +79,7 @@ class RuntimeConfig:
     ingress_token_file: Path | None = None
     admin_token_file: Path | None = None
     metrics_emf: bool = False
+    blob_sweep: bool = True
 
 
 class TokensUnusable(Exception):
@@ -172,9 +175,11 @@ class Runtime:
             self._started.push_async_callback(drain.close)
         refreshing = asyncio.create_task(self._refresh())
         self._started.callback(refreshing.cancel)
+        if isinstance(config.store, DynamoDbTable) and config.blob_sweep:
+            weekly = WeeklySweep(store.registry, lambda: self.node.shards, self.clock, partial(in_a_process, config.store))
+            self._keep_going(weekly.run())
         if config.metrics_emf:
-            telling = asyncio.create_task(EmbeddedMetrics(self._measure, cluster=config.cluster_name, clock=self.clock).run())
-            self._started.callback(telling.cancel)
+            self._keep_going(EmbeddedMetrics(self._measure, cluster=config.cluster_name, clock=self.clock).run())
         _calm_garbage_collector()
 
     def _load_identity(self) -> None:
@@ -236,6 +241,16 @@ class Runtime:
 
     async def _serve_peer(self, request: Request) -> Reply:
         return await self.node.serve_peer(request)  # nobody knows our address before the node has joined
+
+    def _keep_going(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until the process stops."""
+        task = asyncio.create_task(work)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._started.push_async_callback(end)
 
     def _measure(self) -> tuple[Metrics, Gauges]:
         return self.metrics, gauges(self.node)

@@ -12,7 +12,7 @@ from pynamodb.exceptions import DoesNotExist, PynamoDBException
 from holdfast_runtime.adapters import dynamodb_items as items
 from holdfast_runtime.adapters.dynamodb_models import BlobPart, PageItem, RegistryItem, SetupItem, TableItem, bound
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
-from holdfast_runtime.adapters.s3_blobs import object_key
+from holdfast_runtime.adapters.s3_blobs import condemned_key, object_key
 from holdfast_runtime.edge.front import TableUnavailable
 
 M = TypeVar("M", bound=TableItem)
@@ -49,8 +49,7 @@ class TableReader:
         bucket = self._setup.bucket
         try:
             if bucket is not None:
-                answer: Any = boto3.client("s3").get_object(Bucket=bucket, Key=object_key(blob_id))
-                return bytes(answer["Body"].read())
+                return _object(bucket, object_key(blob_id))
             model = bound(BlobPart, self._table.name, self._table.region)
             parts = [_raw(part) for part in model.query(items.blob_partition(blob_id), consistent_read=True)]
         except (PynamoDBException, BotoCoreError, ClientError) as problem:
@@ -67,6 +66,17 @@ class TableReader:
             return None
         except (PynamoDBException, BotoCoreError, ClientError) as problem:
             raise TableUnavailable(f"table {self._table.name}: {problem}") from problem
+
+
+def _object(bucket: str, key: str) -> bytes:
+    client: Any = boto3.client("s3")
+    try:
+        return bytes(client.get_object(Bucket=bucket, Key=key)["Body"].read())
+    except ClientError as problem:
+        try:  # swept by mistake: a coordinator will put it back
+            return bytes(client.get_object(Bucket=bucket, Key=condemned_key(key))["Body"].read())
+        except ClientError:
+            raise problem from None
 
 
 def _content(item: RegistryItem | PageItem) -> bytes:

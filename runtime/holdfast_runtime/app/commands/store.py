@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
@@ -13,6 +13,7 @@ from holdfast_runtime.app.options import AsJson
 
 if TYPE_CHECKING:
     from holdfast_runtime.adapters.dynamodb_setup import Finding, Setup
+    from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 
 app = typer.Typer(help="The DynamoDB table that several processes share as their store.", no_args_is_help=True)
 
@@ -67,6 +68,61 @@ def check(table: Table, as_json: AsJson = False) -> None:
         print_json([{"subject": found.subject, "level": found.level.value, "detail": found.detail} for found in findings])
     if any(found.level == "error" for found in findings):
         sys.exit(FAILED)
+
+
+@app.command("sweep")
+def sweep(
+    table: Table,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove what is found; without it nothing is changed.")] = False,
+    units: Annotated[float, typer.Option("--units", min=1, help="Read units a second to take of the table at most.")] = 500.0,
+    as_json: AsJson = False,
+) -> None:
+    """Find large values that nothing refers to any more, and with --delete remove them.
+
+    Reads the whole table, at a read unit for each 4 KB. Coordinators may run meanwhile; unless told otherwise they sweep once a week.
+    What is removed can be read for 40 days more, and is kept when a later sweep finds it in use after all.
+
+    \b
+    holdfast store sweep dynamodb://holdfast
+    """
+    import asyncio
+
+    from holdfast_runtime.app.sweeping import sweep_table
+
+    report = _done(lambda: asyncio.run(sweep_table(_table(table), delete=delete, units_per_s=units)))
+    if as_json:
+        from dataclasses import asdict
+
+        from holdfast_runtime.app.output import print_json
+
+        print_json(asdict(report))
+        return
+    print(f"{report.candidates} large values were put more than 14 days ago; read {report.read} pages and log records")
+    if not delete:
+        print(f"{report.orphans} of them are referred to by nothing; --delete removes them")
+        return
+    print(
+        f"{report.condemned} removed, to be gone in 40 days; {report.reprieved} of those removed before are kept, because they are in use"
+    )
+
+
+def _table(text: str) -> DynamoDbTable:
+    from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
+
+    try:
+        return DynamoDbTable.parse(text)
+    except ValueError as error:
+        raise misuse(str(error)) from error
+
+
+def _done(work: Callable[[], T]) -> T:
+    from holdfast_runtime.coordinator.blob_sweep import SweepGivenUp
+    from holdfast_runtime.ports.store import StoreBroken, StoreUnavailable
+
+    try:
+        return work()
+    except (StoreBroken, StoreUnavailable, SweepGivenUp) as error:
+        raise CliError(str(error)) from error
 
 
 def _shown(found: Finding, *, as_json: bool) -> Finding:
