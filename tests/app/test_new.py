@@ -79,6 +79,12 @@ def test_what_lambda_calls_is_there(project: Path) -> None:
     assert done.returncode == 0
 
 
+def test_its_server_keeps_its_store_out_of_what_goes_to_lambda(project: Path) -> None:
+    assert "CodeUri: src" in (project / "template.yaml").read_text()
+    (command,) = re.findall(r".*holdfast dev .*", (project / "README.md").read_text())
+    assert command.startswith("PYTHONPATH=src holdfast dev web_shop.services "), "`dev` keeps .holdfast in the folder that it runs in"
+
+
 def test_it_asks_for_versions_that_keep_what_this_one_promises(project: Path) -> None:
     major, minor = VERSION.split(".")[:2]
     line = f"holdfast>={VERSION},<{major}.{int(minor) + 1}"
