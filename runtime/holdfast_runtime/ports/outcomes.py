@@ -22,7 +22,7 @@ _STATUS_MEANING: Final = {
     ),
     404: (
         "RT0012",
-        "nothing is served at this path; check the the deployment's URI and that the service exists there",
+        "nothing is served at this path; check the deployment's URI and that the service exists there",
     ),
     413: (
         "RT0019",
