@@ -10,7 +10,13 @@ if command -v npm >/dev/null; then
   .venv/bin/python tests/conformance/setup.py || echo "warning: the official tools could not be installed; their tests are skipped" >&2
 fi
 # Known vulnerabilities of what uv.lock names; where the service that knows them is out of reach it says so and goes on.
-timeout 30 .venv/bin/python scripts/audit.py || { [ $? = 124 ] && echo "warning: dependencies were NOT audited, the answer took too long" >&2; }
+audit=0
+timeout 30 .venv/bin/python scripts/audit.py || audit=$?
+case $audit in
+  0) ;;
+  124) echo "WARNING: dependencies were NOT audited, the answer took too long" >&2 ;;
+  *) exit 1 ;;
+esac
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/mypy
