@@ -14,16 +14,21 @@ from typing import Any
 import boto3
 import pytest
 
+from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_models import TableItem, bound
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.sqs import SqsInbox
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
+from holdfast_runtime.coordinator import registry_document
+from holdfast_runtime.coordinator.registry_document import StoredDeployment
 from holdfast_runtime.edge import deploy
+from holdfast_runtime.engine.registry import LambdaAddress
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
-from tests.support.dynamodb import aws_at, free_port, new_table_name
+from tests.support.dynamodb import aws_at, new_table_name
 from tests.support.lambda_service import FunctionSpec, LambdaServiceProcess
+from tests.support.ports import free_port
 from tests.support.sqs import HurriedInbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +130,44 @@ def test_nobody_registers_in_time(table: str, cloudformation: CloudFormation) ->
     assert "is one running" in answer["Reason"]
 
 
+def test_a_forced_registration_that_nobody_does_fails(table: str, cloudformation: CloudFormation) -> None:
+    """Although the function is known: what it serves now was not read."""
+    cloudformation.ask(Action="setup", Shards="1")
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:orders:1"
+    asyncio.run(_registered(table, arn))
+    known = cloudformation.ask(Action="register", FunctionArn=arn, remaining_ms=0)
+    assert known["Status"] == "SUCCESS"
+    answer = cloudformation.ask("Update", Action="register", FunctionArn=arn, Force="true", remaining_ms=0)
+    assert answer["Status"] == "FAILED"
+    assert "has registered arn:aws:lambda:us-east-1:123456789012:function:orders:1 anew in time" in answer["Reason"]
+
+
+async def _registered(table: str, arn: str) -> None:
+    """In the registry, without a coordinator."""
+    held = await open_dynamodb_store(DynamoDbTable(table))
+    manifest = {"protocolMode": "REQUEST_RESPONSE", "minProtocolVersion": 5, "maxProtocolVersion": 6, "services": []}
+    stored = StoredDeployment("dp_1", LambdaAddress(arn), 1, None, manifest, {})
+    version, _ = await held.store.registry.load(registry_document.DOCUMENT)
+    assert await held.store.registry.store(registry_document.DOCUMENT, registry_document.dump({"dp_1": stored}), expected_version=version)
+    await held.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({}, "expected FunctionArn"),
+        ({"FunctionArn": "arn", "Concurrency": "many"}, "expected a whole number above 0 as Concurrency, found 'many'"),
+        ({"FunctionArn": "arn", "Concurrency": "0"}, "expected a whole number above 0"),
+    ],
+)
+def test_a_registration_that_says_too_little_is_refused(cloudformation: CloudFormation, given: dict[str, str], reason: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOLDFAST_STORE", "dynamodb://nowhere")
+        answer = cloudformation.ask(**{"Action": "register", **given})  # type: ignore[arg-type]
+    assert answer["Status"] == "FAILED"
+    assert reason in answer["Reason"]
+
+
 async def test_a_version_is_registered_by_a_coordinator_that_only_reads_the_queue(table: str, cloudformation: CloudFormation) -> None:
     await asyncio.to_thread(cloudformation.ask, Action="setup", Shards="1")
     with LambdaServiceProcess(free_port()) as service, pytest.MonkeyPatch.context() as patch:
@@ -145,6 +188,17 @@ async def test_a_version_is_registered_by_a_coordinator_that_only_reads_the_queu
             assert answer["Data"] == {"DeploymentId": deployment.id}
             assert answer["PhysicalResourceId"] == deployment.id
             assert "orders" in runtime.coordinator.registry.services
+
+            # Again: without force nothing happens, with it the function is asked anew, and the answer waits for that.
+            before = service.counters("orders").invocations
+            again = asyncio.to_thread(cloudformation.ask, "Update", Action="register", FunctionArn=arn)
+            assert (await asyncio.wait_for(again, BOUND_S))["Data"] == {"DeploymentId": deployment.id}
+            assert service.counters("orders").invocations == before
+            forced = asyncio.to_thread(cloudformation.ask, "Update", Action="register", FunctionArn=arn, Force="true", Concurrency="5")
+            assert (await asyncio.wait_for(forced, BOUND_S))["Data"] == {"DeploymentId": deployment.id}
+            (renewed,) = runtime.coordinator.registry.deployments.values()
+            assert (renewed.id, renewed.metadata) == (deployment.id, {"holdfast.concurrency": "5"})
+            assert service.counters("orders").invocations == before + 1
         finally:
             await drain.close()
             await queue.close()

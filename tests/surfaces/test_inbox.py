@@ -307,7 +307,7 @@ MESSAGES = [
     Reject("sign_1x", "why"),
     Wake(1, 2, 3),
     Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", None, True),
-    Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", "arn:aws:iam::123456789012:role/r"),
+    Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", "arn:aws:iam::123456789012:role/r", concurrency=5),
     Event("e", "S", "h", "k", {"a": [1, None]}),
 ]
 

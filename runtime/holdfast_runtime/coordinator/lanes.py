@@ -17,12 +17,11 @@ from typing import Final, Protocol
 
 from holdfast_runtime.coordinator.environment import Slots
 from holdfast_runtime.coordinator.lane import Lane, Ticket
-from holdfast_runtime.engine.registry import RegistryView
+from holdfast_runtime.engine.registry import CONCURRENCY, RegistryView
 from holdfast_runtime.ports.system import Clock, Entropy
 
 log = logging.getLogger("holdfast.lanes")
 
-CONCURRENCY: Final = "holdfast.concurrency"  # in the metadata of a deployment: how many of its attempts may be in flight in each process
 MAX_CONCURRENCY: Final = 1_000_000
 
 

@@ -3,8 +3,9 @@
 A custom resource with the property `Action`:
 
     setup       Shards, Bucket?     the table, made by the template, gets its records; safe to repeat
-    register    FunctionArn, AssumeRoleArn?, Force?   a coordinator is asked through the inbox queue, so that no network path to it is
-                                    needed; done when the registry has the function, failed when it has not in time
+    register    FunctionArn, AssumeRoleArn?, Force?, Concurrency?   a coordinator is asked through the inbox queue, so that no network
+                                    path to it is needed; done when the registry has the function, or has it anew with Force: "true", which
+                                    reads again what a known one serves; failed when it has not in time
 
 Deleting does nothing: the table is kept or deleted by the template, and a version that is pinned by running invocations stays registered.
 Configuration: HOLDFAST_STORE (`dynamodb://table`), HOLDFAST_INBOX_QUEUE_URL.
@@ -27,6 +28,7 @@ from holdfast_runtime.adapters.dynamodb_setup import Setup
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.coordinator import registry_document
+from holdfast_runtime.coordinator.registry_document import StoredDeployment
 from holdfast_runtime.edge.table import TableReader
 from holdfast_runtime.engine.registry import LambdaAddress
 from holdfast_runtime.ports import inbox
@@ -72,9 +74,19 @@ def _act(properties: dict[str, Any], time_left: Callable[[], bool]) -> Done:
         case "setup":
             return set_up(_table(), int(properties["Shards"]), properties.get("Bucket") or None)
         case "register":
-            wanted = Register(properties["FunctionArn"], properties.get("AssumeRoleArn") or None, properties.get("Force") == "true")
-            return register(_table(), wanted, time_left)
+            return register(_table(), _wanted(properties), time_left)
     raise DeployFailed(f"expected Action 'setup' or 'register', found {properties.get('Action')!r}")
+
+
+def _wanted(properties: dict[str, Any]) -> Register:
+    """CloudFormation makes texts of all values."""
+    arn, concurrency = properties.get("FunctionArn"), properties.get("Concurrency") or None
+    if not arn:
+        raise DeployFailed("expected FunctionArn, the ARN of a version or alias, found nothing")
+    if concurrency is not None and not (str(concurrency).isdigit() and 0 < int(concurrency) < 1_000_000):
+        raise DeployFailed(f"expected a whole number above 0 as Concurrency, found {concurrency!r}")
+    force = str(properties.get("Force")).lower() == "true"
+    return Register(arn, properties.get("AssumeRoleArn") or None, force, int(concurrency) if concurrency is not None else None)
 
 
 def set_up(table: DynamoDbTable, shards: int, bucket: str | None) -> Done:
@@ -85,25 +97,31 @@ def set_up(table: DynamoDbTable, shards: int, bucket: str | None) -> Done:
 
 
 def register(table: DynamoDbTable, wanted: Register, time_left: Callable[[], bool], *, pause: Callable[[float], None] = time.sleep) -> Done:
-    """Raises DeployFailed."""
+    """Raises DeployFailed.
+
+    Whoever calls a second time, because the first call was lost or its answer was, waits for an effect of its own: forced twice is the
+    same as once.
+    """
     reader = TableReader(table)
     before = _deployment(reader, wanted.arn)
     if before is None or wanted.force:
         boto3.client("sqs").send_message(QueueUrl=os.environ["HOLDFAST_INBOX_QUEUE_URL"], MessageBody=inbox.encode(wanted))
-    while (found := _deployment(reader, wanted.arn)) is None:
+    while (found := _deployment(reader, wanted.arn)) is None or (wanted.force and found == before):
         if not time_left():
+            what = f"{wanted.arn} anew" if before is not None else wanted.arn
             raise DeployFailed(
-                f"no coordinator has registered {wanted.arn} in time; is one running? Its log says 'inbox.refused' with the reason "
+                f"no coordinator has registered {what} in time; is one running? Its log says 'inbox.refused' with the reason "
                 "when the function cannot be discovered or its services are refused"
             )
         pause(POLL_S)
-    return Done(found, {"DeploymentId": found})
+    return Done(found.id, {"DeploymentId": found.id})
 
 
-def _deployment(reader: TableReader, arn: str) -> str | None:
+def _deployment(reader: TableReader, arn: str) -> StoredDeployment | None:
+    """It carries the time of its last registration."""
     _, document = reader.registry(registry_document.DOCUMENT)
     stored = registry_document.load(document)
-    return next((id_ for id_, item in stored.items() if isinstance(item.address, LambdaAddress) and item.address.arn == arn), None)
+    return next((item for item in stored.values() if isinstance(item.address, LambdaAddress) and item.address.arn == arn), None)
 
 
 def _table() -> DynamoDbTable:

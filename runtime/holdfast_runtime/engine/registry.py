@@ -13,6 +13,7 @@ from typing import Final
 from holdfast.protocol.manifest import HandlerManifest, ServiceType
 
 DAY_MS: Final = 24 * 3600 * 1000
+CONCURRENCY: Final = "holdfast.concurrency"  # in the metadata of a deployment: how many of its attempts may be in flight in each process
 
 
 class HttpVersion(Enum):

@@ -10,7 +10,7 @@ Our own messages are JSON with the member `holdfast` = the version of the format
     {"holdfast": 1, "resolve": {"awakeable": "sign_1...", "value": base64}}
     {"holdfast": 1, "reject": {"awakeable": "sign_1...", "message": text}}
     {"holdfast": 1, "wake": {"shard", "hour", "page"}}
-    {"holdfast": 1, "register": {"arn", "assume_role_arn"?, "force"?: bool}}
+    {"holdfast": 1, "register": {"arn", "assume_role_arn"?, "force"?: bool, "concurrency"?: number}}
     {"holdfast": 1, "event": {"id", "service", "handler", "key"?, "body": any JSON}}
 
 The last one is for others to write, such as the input transformer of an EventBridge rule. Anything else is an event of another service.
@@ -74,11 +74,15 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A function to discover and register. Only functions: what may be invoked is limited by the coordinator's role, addresses are not."""
+    """A function to discover and register. Only functions: what may be invoked is limited by the coordinator's role, addresses are not.
+
+    concurrency: how many of its attempts may be in flight in each process; None: what the coordinator is configured with.
+    """
 
     arn: str
     assume_role_arn: str | None = None
     force: bool = False
+    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,8 @@ def encode(message: InboxMessage) -> str:
             wanted = {"wake": {"shard": message.shard, "hour": message.hour, "page": message.page}}
         case Register():
             role = {} if message.assume_role_arn is None else {"assume_role_arn": message.assume_role_arn}
-            wanted = {"register": {"arn": message.arn, **role, "force": message.force}}
+            limit = {} if message.concurrency is None else {"concurrency": message.concurrency}
+            wanted = {"register": {"arn": message.arn, **role, "force": message.force, **limit}}
         case Event():
             key = {} if message.key is None else {"key": message.key}
             wanted = {"event": {"id": message.id, "service": message.service, "handler": message.handler, **key, "body": message.body}}
@@ -243,6 +248,6 @@ _READERS: Final[Mapping[str, Callable[[_Members], InboxMessage]]] = {
     "resolve": lambda of: Resolve(of.text("awakeable"), of.octets("value")),
     "reject": lambda of: Reject(of.text("awakeable"), of.text("message")),
     "wake": lambda of: Wake(of.number("shard"), of.number("hour"), of.number("page")),
-    "register": lambda of: Register(of.text("arn"), of.text_or_none("assume_role_arn"), of.flag("force")),
+    "register": lambda of: Register(of.text("arn"), of.text_or_none("assume_role_arn"), of.flag("force"), of.number_or_none("concurrency")),
     "event": lambda of: Event(of.text("id"), of.text("service"), of.text("handler"), of.text_or_none("key"), of.any("body")),
 }

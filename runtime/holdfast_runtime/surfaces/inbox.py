@@ -22,7 +22,7 @@ from holdfast_runtime.coordinator.front import (
     RegistrationError,
     Target,
 )
-from holdfast_runtime.engine.registry import HandlerKind, HandlerRevision, RegistryView
+from holdfast_runtime.engine.registry import CONCURRENCY, HandlerKind, HandlerRevision, RegistryView
 from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import (
     Event,
@@ -153,7 +153,8 @@ class InboxDrain:
 
     async def _register(self, message: Register) -> None:
         """A function that is known already changes nothing."""
-        request = RegisterDeployment(arn=message.arn, assume_role_arn=message.assume_role_arn, force=message.force)
+        limit = {} if message.concurrency is None else {CONCURRENCY: str(message.concurrency)}
+        request = RegisterDeployment(arn=message.arn, assume_role_arn=message.assume_role_arn, force=message.force, metadata=limit)
         try:
             registered = await self._front.register(request)
         except RegistrationError as refused:
