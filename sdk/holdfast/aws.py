@@ -8,7 +8,8 @@ a loop. Powertools objects are used when they are given, and never imported.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast._attempt import Attempt
@@ -27,7 +28,10 @@ COMPRESS_ABOVE_BYTES = 3_000_000
 class Tracer(Protocol):
     """What is needed of the Powertools tracer."""
 
-    def put_annotation(self, key: str, value: str | float) -> None: ...
+    @property
+    def provider(self) -> Any:
+        """Of X-Ray's recorder: `in_subsegment(name=...)`, whose subsegment takes `put_annotation(key, value)`."""
+        ...
 
 
 class Metrics(Protocol):
@@ -50,7 +54,9 @@ def lambda_handler(
     """The function Lambda calls: `handler = lambda_handler(orders, carts)`.
 
     `logger`, `tracer`, `metrics`: Powertools objects (or alike). The logger carries the invocation id as
-    correlation id, the tracer gets annotations, the metrics attempts, replayed and new entries and cold starts.
+    correlation id; the tracer gets a subsegment per attempt, annotated with invocation and handler; the metrics
+    are attempts, replayed and new entries and cold starts. Nothing else may write to this metrics object: what it
+    holds is emitted when an attempt ends.
     `identity_keys`: `publickeyv1_...` of the runtimes that may call; needs the `cryptography` package.
     """
     observer = _Observer(logger, tracer, metrics)
@@ -73,9 +79,10 @@ def lambda_handler(
                 raise ValueError("the request is zstd-compressed, though discovery did not offer that")
             body = zstd.decompress(body)
         observer.begin(headers)
-        answer = endpoint.handle_blocking(method, path, headers, body)
-        if isinstance(answer, Attempt):
-            answer = endpoint.answered(answer, loop.run(answer))
+        with observer.span(path):
+            answer = endpoint.handle_blocking(method, path, headers, body)
+            if isinstance(answer, Attempt):
+                answer = endpoint.answered(answer, loop.run(answer))
         if zstd is not None and len(answer[2]) > COMPRESS_ABOVE_BYTES and "zstd" in headers.get("accept-encoding", ""):
             status, answered, content = answer
             answer = status, {**answered, "content-encoding": "zstd"}, zstd.compress(content)
@@ -140,6 +147,7 @@ class _Observer:
         self._logger: Any = logger
         self._tracer = tracer
         self._metrics = metrics
+        self._subsegment: Any = None
         self._cold = True
 
     def begin(self, headers: Mapping[str, str]) -> None:
@@ -148,13 +156,34 @@ class _Observer:
         if invocation_id and hasattr(self._logger, "set_correlation_id"):
             self._logger.set_correlation_id(invocation_id)
 
+    def span(self, path: str) -> AbstractContextManager[Any]:
+        """Around an attempt: a subsegment, because the segment of a function is Lambda's own and takes no annotations."""
+        if self._tracer is None or "/invoke/" not in path:
+            return nullcontext()
+        return self._tracing(self._tracer, "/".join(path.split("/")[-2:]))
+
+    @contextmanager
+    def _tracing(self, tracer: Tracer, target: str) -> Iterator[None]:
+        with tracer.provider.in_subsegment(name=f"## {target}") as subsegment:
+            self._subsegment = subsegment
+            try:
+                yield
+            finally:
+                self._subsegment = None
+
     def attempted(self, report: AttemptReport) -> None:
         """After an attempt."""
         cold, self._cold = self._cold, False
-        if self._tracer is not None:
-            self._tracer.put_annotation("invocation_id", report.invocation_id)
-            self._tracer.put_annotation("handler", f"{report.service}/{report.handler}")
-            self._tracer.put_annotation("attempt", report.attempt)
+        if self._subsegment is not None:
+            for key, value in (
+                ("invocation_id", report.invocation_id),
+                ("handler", f"{report.service}/{report.handler}"),
+                ("attempt", report.attempt),
+                ("replayed_entries", report.replayed_entries),
+                ("new_entries", report.new_entries),
+                ("cold_start", cold),
+            ):
+                self._subsegment.put_annotation(key, value)
         if self._metrics is not None:
             self._metrics.add_dimension("service_handler", f"{report.service}/{report.handler}")
             for name, value in (

@@ -68,6 +68,7 @@ class FunctionSpec:
     memory_mb: int = 256
     concurrency: int = 20
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    trace_id: str = TRACE_ID
 
     @property
     def arn(self) -> str:
@@ -257,7 +258,7 @@ class Environment:
             "Lambda-Runtime-Aws-Request-Id": work.request_id,
             "Lambda-Runtime-Deadline-Ms": str(int(work.deadline_at * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": self.spec.arn,
-            "Lambda-Runtime-Trace-Id": TRACE_ID,
+            "Lambda-Runtime-Trace-Id": self.spec.trace_id,
         }
         if work.client_context is not None:
             headers["Lambda-Runtime-Client-Context"] = work.client_context
