@@ -98,6 +98,14 @@ async def test_retries_wait_as_long_as_the_provider_asks(
     assert len(provider.asked) == 3  # each of them billed or not by the provider, and none repeated by replay
 
 
+def test_an_empty_answer_can_be_sent_back(provider: Provider) -> None:
+    provider.answers = [answered(), answered({"type": "text", "text": "Hello."})]
+    model, said = AnthropicModel("some-model", "secret", provider.url), [Message("user", "hi")]
+    said += [model.complete(said).message, Message("user", "and?")]
+    assert model.complete(said).message.text == "Hello."
+    assert all(message["content"] for message in provider.asked[1][1]["messages"])
+
+
 def test_what_is_refused_for_good_is_not_retried(provider: Provider) -> None:
     provider.answers = [(400, {"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long"}})]
     with pytest.raises(TerminalError, match="prompt is too long"):

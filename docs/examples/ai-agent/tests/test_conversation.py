@@ -145,6 +145,25 @@ async def test_of_two_refunds_one_is_approved(holdfast_runtime: TestRuntime, mod
 
 
 @pytest.mark.holdfast(conversations)
+async def test_what_is_harmless_does_not_wait_for_a_person(
+    holdfast_runtime: TestRuntime, monkeypatch: pytest.MonkeyPatch, refunds: list[str]
+) -> None:
+    def both(messages: Sequence[Message]) -> Reply:
+        if len(messages) > 1:
+            return Reply(Message("assistant", " ".join(result.content for result in messages[-1].results)), 1)
+        pay, look = ToolCall("a", "refund", {"order_id": "o1", "cents": 1}), ToolCall("b", "track_parcel", {"order_id": "o1"})
+        return Reply(Message("assistant", calls=(pay, look)), 1)
+
+    use(monkeypatch, Counting(both))
+    turn = await holdfast_runtime.send(say, "hello", key="ann")
+    (pending,) = (await waiting(holdfast_runtime, turn)).pending
+    (await turn.journal()).assert_ran("track_parcel", times=1)
+    await holdfast_runtime.call(decide, Verdict(pending.approval_id, True), key="ann")
+    assert (await turn.result()).startswith('"Refunded')  # in the order in which the model asked
+    assert len(refunds) == 1
+
+
+@pytest.mark.holdfast(conversations)
 async def test_a_turn_can_be_stopped(holdfast_runtime: TestRuntime, model: Counting, refunds: list[str]) -> None:
     assert not await holdfast_runtime.call(stop, key="ann")
     turn = await holdfast_runtime.send(say, REFUND, key="ann")

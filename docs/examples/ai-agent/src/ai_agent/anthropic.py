@@ -61,7 +61,9 @@ def written(message: Message) -> dict[str, Any]:
 
 
 def read(content: list[dict[str, Any]]) -> Message:
-    """Blocks of other kinds (thinking) are left out."""
+    """Blocks of other kinds (thinking) are left out; an empty message would be refused when it comes back in the next request."""
     text = "".join(block["text"] for block in content if block["type"] == "text")
     uses = [block for block in content if block["type"] == "tool_use"]
-    return Message("assistant", text, tuple(ToolCall(use["id"], use["name"], use["input"]) for use in uses))
+    return Message(
+        "assistant", text or ("" if uses else "(no answer)"), tuple(ToolCall(use["id"], use["name"], use["input"]) for use in uses)
+    )

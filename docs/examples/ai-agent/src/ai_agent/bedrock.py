@@ -77,7 +77,9 @@ def written(message: Message) -> dict[str, Any]:
 
 
 def read(message: dict[str, Any]) -> Message:
-    """Blocks of other kinds (reasoning) are left out."""
+    """Blocks of other kinds (reasoning) are left out; an empty message would be refused when it comes back in the next request."""
     text = "".join(block["text"] for block in message["content"] if "text" in block)
     uses = [block["toolUse"] for block in message["content"] if "toolUse" in block]
-    return Message("assistant", text, tuple(ToolCall(use["toolUseId"], use["name"], use["input"]) for use in uses))
+    return Message(
+        "assistant", text or ("" if uses else "(no answer)"), tuple(ToolCall(use["toolUseId"], use["name"], use["input"]) for use in uses)
+    )

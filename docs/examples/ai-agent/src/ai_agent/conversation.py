@@ -83,17 +83,22 @@ async def work(ctx: ObjectContext, messages: list[Message]) -> None:
 
 
 async def carry_out(ctx: ObjectContext, calls: Sequence[ToolCall]) -> tuple[ToolResult, ...]:
-    """All calls of a reply, at the same time; those that need it after a person's yes."""
-    refused = await approvals(ctx, [call for call in calls if tools.is_dangerous(call)])
+    """All calls of a reply: the harmless ones at once, then the others as far as somebody says yes to them."""
+    dangerous = [call for call in calls if tools.is_dangerous(call)]
+    results = await executed(ctx, [call for call in calls if call not in dangerous])
+    results |= await approvals(ctx, dangerous)
+    results |= await executed(ctx, [call for call in dangerous if call.id not in results])
+    return tuple(results[call.id] for call in calls)
+
+
+async def executed(ctx: ObjectContext, calls: Sequence[ToolCall]) -> dict[str, ToolResult]:
+    """All of them at the same time."""
     running = {
-        call.id: ctx.run(tools.execute, call, f"{ctx.request.invocation_id}/{call.id}", name=call.name, retry=PATIENT)
-        for call in calls
-        if call.id not in refused
+        call.id: ctx.run(tools.execute, call, f"{ctx.request.invocation_id}/{call.id}", name=call.name, retry=PATIENT) for call in calls
     }
     async for _ in ctx.as_completed(running.values()):
-        pass  # executes them concurrently; what came of each is looked at below, so that one failure does not hide the others
-    results = [refused[call.id] if call.id in refused else await outcome(call, running[call.id]) for call in calls]
-    return tuple(results)
+        pass  # what came of each is looked at below, so that one failure does not hide the others
+    return {call.id: await outcome(call, running[call.id]) for call in calls}
 
 
 async def outcome(call: ToolCall, running: DurableFuture[ToolResult]) -> ToolResult:
