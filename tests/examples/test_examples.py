@@ -46,8 +46,10 @@ def paths(*folders: Path) -> str:
     return os.pathsep.join(map(str, folders))
 
 
-def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == len([path for path in (ROOT / "docs" / "examples").iterdir() if path.is_dir()]) > 0
+def test_every_folder_is_an_example_and_is_listed() -> None:
+    folders = {path.name for path in (ROOT / "docs" / "examples").iterdir() if path.is_dir()}
+    listed = re.findall(r"^\| \[([\w-]+)\]\(([\w-]+)/README.md\) ", (ROOT / "docs" / "examples" / "README.md").read_text(), re.MULTILINE)
+    assert folders == {example.name for example in EXAMPLES} == {name for name, _ in listed} == {folder for _, folder in listed} != set()
 
 
 # ---- The code

@@ -9,10 +9,11 @@ import os
 from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any, Protocol
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from holdfast import Client, IngressError, TerminalError
 
+from approval.gateways import PAGE_URL
 from approval.services import Answer, Decision
 
 FORM = """<form method="post"><input name="comment" placeholder="Comment">
@@ -90,4 +91,7 @@ def wsgi(environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], 
 if __name__ == "__main__":
     from wsgiref.simple_server import make_server
 
-    make_server("127.0.0.1", 8000, wsgi).serve_forever()
+    where = urlsplit(PAGE_URL)
+    with make_server(where.hostname or "", where.port or 80, wsgi) as server:
+        print(f"the page is ready at {PAGE_URL}", flush=True)
+        server.serve_forever()

@@ -9,7 +9,7 @@ from holdfast.sync import Context
 
 from order_saga import gateways
 
-PACKING = timedelta(seconds=10)  # time to kill the server in; days would do as well
+PACKING = timedelta(seconds=5)  # time to kill the server in; days would do as well
 
 
 @dataclass(frozen=True)

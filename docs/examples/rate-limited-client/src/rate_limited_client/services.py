@@ -8,7 +8,7 @@ from holdfast.aws import lambda_handler
 from rate_limited_client import gateways
 from rate_limited_client.limiter import lease, limiter
 
-POLL_EVERY = timedelta(seconds=10)
+POLL_EVERY = timedelta(seconds=2)
 # Retries go out without a new place in the queue, so they are few and far between; and they end before the lease does.
 SELDOM = RetryPolicy(initial_interval=timedelta(seconds=5), factor=2, max_attempts=5)
 

@@ -14,7 +14,6 @@ import boto3  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
 
-
 CONNECTIONS = 100  # `holdfast dev` runs all children of a page in one process; a function on Lambda has one child
 
 
