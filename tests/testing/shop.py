@@ -177,3 +177,10 @@ async def wait_for_answer(ctx: Context) -> str:
 async def broken(ctx: Context) -> None:
     await ctx.run(effect, "before", name="before")
     raise ValueError("no good")
+
+
+@reports.handler
+async def draw(ctx: Context) -> list[str]:
+    """Names its steps by chance: only with the seed of its journal can it be replayed."""
+    first = await ctx.run(effect, "first", name=f"first {ctx.uuid4()}")
+    return [first, await ctx.run(effect, "second", name=f"second {ctx.random.randint(1, 10**9)}")]

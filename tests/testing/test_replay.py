@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from holdfast import Client, Context, Service, TerminalError, sync
@@ -30,6 +31,14 @@ def recorded(server: tuple[str, str], handler: Any, argument: Any = None, *, key
     client.attach(sent)
     EFFECTS.clear()
     return exported(admin_api(server[1]), sent.invocation_id)
+
+
+def again(server: tuple[str, str], id: str, *, entry: int) -> dict[str, Any]:
+    """The export of an invocation that went on with the journal of another up to this entry."""
+    answer = httpx.patch(f"{server[1].rstrip('/')}/invocations/{id}/restart-as-new", params={"from": entry}).raise_for_status()
+    Client(server[0]).attach(answer.json()["new_invocation_id"])
+    EFFECTS.clear()
+    return exported(admin_api(server[1]), answer.json()["new_invocation_id"])
 
 
 def changed(name: str = "book") -> tuple[Service, Any]:
@@ -59,6 +68,19 @@ def test_state_calls_and_plain_handlers_replay(server: tuple[str, str]) -> None:
         assert runtime.replay(bought).output == "payment-20"
         assert runtime.replay(counted).output == 6
     assert EFFECTS == []
+
+
+async def test_chance_is_that_of_the_journal_also_after_a_restart(server: tuple[str, str]) -> None:
+    journal = recorded(server, shop.draw)
+    restarted = again(server, journal["invocation"]["id"], entry=2)
+    assert restarted["invocation"]["id"] != journal["invocation"]["id"]
+    async with TestRuntime(shop.reports) as runtime:
+        assert (await runtime.replay(journal)).output == (await runtime.replay(restarted)).output == ["first-1", "second-1"]
+        del journal["invocation"]["random_seed"]  # as it was exported in former times
+        assert (await runtime.replay(journal)).output == ["first-1", "second-1"]
+        del restarted["invocation"]["random_seed"]
+        with pytest.raises(ReplayMismatch, match="entry 1 records run 'first"):
+            await runtime.replay(restarted)
 
 
 async def test_a_step_that_is_new_in_the_middle_is_reported_with_its_entry(server: tuple[str, str]) -> None:

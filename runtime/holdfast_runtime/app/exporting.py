@@ -32,6 +32,7 @@ _ABOUT: Final = (
     "completion_failure",
     "pinned_deployment_id",
     "pinned_service_protocol_version",
+    "random_seed",
 )
 
 

@@ -17,6 +17,7 @@ from holdfast_runtime.engine import journal, key_state, listing, model
 from holdfast_runtime.engine.accept import is_over
 from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.payload import Entry, Payload, entry_size, entry_type, materialize
+from holdfast_runtime.engine.snapshot import random_seed
 from holdfast_runtime.engine.transaction import NeedPages, Transaction
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def _describe(shard: Shard, tx: Transaction, invocation: str) -> dict[str, Any] 
         "invoked_by_id": document[model.SOURCE][0] if document[model.SOURCE] else None,
         "pinned_deployment_id": document.get(model.DEPLOYMENT),
         "pinned_service_protocol_version": document.get(model.VERSION),
+        "random_seed": str(random_seed(invocation, document)),  # text: JSON readers elsewhere keep 53 bits of a number
         "journal_size": document[model.LENGTH],
         "completion_retention_ms": document[model.RETENTION],
         "journal_retention_ms": document[model.JOURNAL_RETENTION],

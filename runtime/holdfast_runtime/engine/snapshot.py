@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -123,9 +124,7 @@ def _state(
 
 
 def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: int, *, partial: bool) -> Start:
-    raw, seed = _identity(invocation)
-    if (first := document.get(model.SEED_OF)) is not None:
-        seed = _identity(first)[1]
+    raw, _ = _identity(invocation)
     retry = document.get(model.RETRY) or (0, 0)
     return Start(
         id=raw,
@@ -135,8 +134,13 @@ def _start(tx: Transaction, invocation: str, document: dict[Any, Any], known: in
         key=document[model.TARGET][2] or "",
         retry_count_since_last_stored_entry=retry[1],
         duration_since_last_stored_entry=max(0, tx.now - document[model.APPENDED_AT]),
-        random_seed=seed,
+        random_seed=random_seed(invocation, document),
     )
+
+
+def random_seed(invocation: str, document: Mapping[Any, Any]) -> int:
+    """Of `ctx.random` in every attempt; one that goes on with the journal of another goes on with its numbers, too."""
+    return _identity(document.get(model.SEED_OF) or invocation)[1]
 
 
 @lru_cache(maxsize=8192)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import xxhash
-
 from holdfast import _drive, _drive_sync
 from holdfast._attempt import Attempt
 from holdfast.endpoint import Endpoint
@@ -169,7 +167,7 @@ def read(journal: str | Path | Mapping[str, Any]) -> Recording:
             handler=about["target_handler_name"],
             key=about.get("target_service_key") or "",
             version=about.get("pinned_service_protocol_version") or MAX_VERSION,
-            seed=xxhash.xxh3_64_intdigest(InvocationId.parse(about["id"]).raw),
+            seed=_seed(about),
             entries=tuple((MessageType(entry["type_code"]), base64.b64decode(entry["raw"])) for entry in document["entries"]),
         )
     except (KeyError, TypeError, ValueError, ProtocolError) as error:
@@ -186,6 +184,7 @@ def exported(row: Mapping[str, Any]) -> dict[str, Any]:
         "target_service_key",
         "status",
         "pinned_service_protocol_version",
+        "random_seed",
     )
     return {
         "format": FORMAT,
@@ -197,6 +196,15 @@ def exported(row: Mapping[str, Any]) -> dict[str, Any]:
             for entry in row["journal"]
         ],
     }
+
+
+def _seed(about: Mapping[str, Any]) -> int:
+    """Journals exported before the seed stood in them are of the ids that the coordinator draws it from."""
+    if about.get("random_seed") is not None:
+        return int(about["random_seed"])
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(InvocationId.parse(about["id"]).raw)
 
 
 def _load(path: Path) -> Mapping[str, Any]:
