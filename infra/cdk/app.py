@@ -44,6 +44,7 @@ class Samples(Stack):
         CfnOutput(self, "TableName", value=cluster.table.table_name)
         CfnOutput(self, "InboxQueueUrl", value=cluster.inbox.queue_url)
         CfnOutput(self, "EdgeUrl", value=cluster.edge_url.url)
+        CfnOutput(self, "DeployFunctionArn", value=cluster.deploy.function_arn)
 
 
 def main() -> None:

@@ -182,6 +182,17 @@ async def test_what_is_sent_while_nobody_is_awake_is_done_when_somebody_is(close
     assert (done.status, done.body, done.headers["content-type"]) == (200, b"5", "application/json")
 
 
+@both
+async def test_what_proved_who_calls_is_not_told_to_handlers(closed: Stack, ask: Any) -> None:
+    proofs = {"x-api-key": "k", "Authorization": "AWS4-HMAC-SHA256 Credential=a/b", "X-Amz-Security-Token": "t"}
+    sent = await asyncio.to_thread(ask, "POST", "/Ledger/proved/add/send", b"1", {**JSON, **proofs, "x-mine": "kept"})
+    assert sent.status == 202
+    (message,) = boto3.client("sqs").receive_message(QueueUrl=closed.queue_url, WaitTimeSeconds=5)["Messages"]
+    names = {name for name, _ in json.loads(message["Body"])["invoke"]["headers"]}
+    assert "x-mine" in names
+    assert not names & {"x-api-key", "authorization", "x-amz-security-token"}
+
+
 async def test_results_of_every_kind_are_read_from_the_table(stack: Stack) -> None:
     async with stack.coordinator() as runtime:
         url = runtime.ingress_url

@@ -25,6 +25,7 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
     "own key": {"KmsKeyArn": KEY},
     "no samples": {"SampleHandlers": "false"},
     "other processor": {"Architecture": "x86_64"},
+    "api key": {"EdgeAuth": "API_KEY", "EdgeRequestsPerSecond": "7"},
     "everything": {
         "LoadBalancer": "internet-facing",
         "CertificateArn": CERTIFICATE,
@@ -33,6 +34,7 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
         "InvokableFunctions": "shop-*",
         "ExecuteCommand": "true",
         "AlarmEmail": "operator@example.com",
+        "EdgeAuth": "API_KEY",
         "Cpu": "1024",
         "Memory": "2048",
     },

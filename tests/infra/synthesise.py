@@ -52,6 +52,7 @@ def main() -> None:
     variants = {
         "samples": samples,
         "internal": lambda app, package: alone(app, package, public=False, exposure=Exposure.INTERNAL),
+        "api key": lambda app, package: alone(app, package, api_key_rate=7),
         "internet": lambda app, package: alone(app, package, exposure=Exposure.INTERNET, certificate=True, key=True, invokable=["shop-*"]),
     }
     found = {}

@@ -13,7 +13,7 @@ from holdfast_runtime.adapters.s3_blobs import CONDEMNED
 from holdfast_runtime.app.metrics_emf import DIMENSION, NAMESPACE, UNITS
 from holdfast_runtime.coordinator.blob_sweep import KEPT_DAYS
 from tests.infra.conftest import KEY, ROOT, VARIANTS
-from tests.infra.resolving import Stack
+from tests.infra.resolving import PSEUDO, Stack, references
 
 OF_SERVICES: Final = {"RefusedMessages", "OldMessages", "NoCoordinator", "Throttled"}
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -86,8 +86,33 @@ def test_nothing_of_the_bucket_is_public(stacks: dict[str, Stack], variant: str)
 
 @each_variant
 def test_the_front_door_asks_who_calls(stacks: dict[str, Stack], variant: str) -> None:
-    assert stacks[variant].only("AWS::Lambda::Url")["AuthType"] == "AWS_IAM"
-    assert not stacks[variant].of("AWS::Lambda::Permission")
+    stack = stacks[variant]
+    assert stack.only("AWS::Lambda::Url")["AuthType"] == "AWS_IAM"
+    keys = VARIANTS[variant].get("EdgeAuth") == "API_KEY"
+    assert [method["ApiKeyRequired"] for method in stack.of("AWS::ApiGateway::Method").values()] == [True] * keys
+    for permission in stack.of("AWS::Lambda::Permission").values():
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        assert permission["SourceAccount"] == PSEUDO["AWS::AccountId"]
+        assert "EdgeApi" in set(references(permission["SourceArn"]))
+    assert len(stack.of("AWS::Lambda::Permission")) == keys
+
+
+def test_a_key_has_its_limit(stacks: dict[str, Stack]) -> None:
+    stack = stacks["api key"]
+    plan, wanted = stack.only("AWS::ApiGateway::UsagePlan"), VARIANTS["api key"]["EdgeRequestsPerSecond"]
+    assert {name: str(value) for name, value in plan["Throttle"].items()} == {"RateLimit": wanted, "BurstLimit": wanted}
+    ((stage, plan_name, key),) = [
+        (plan["ApiStages"][0]["Stage"], member["UsagePlanId"], member["KeyId"])
+        for member in stack.of("AWS::ApiGateway::UsagePlanKey").values()
+    ]
+    assert [stack.resources[one["Ref"]]["Type"].rpartition("::")[2] for one in (stage, plan_name, key)] == ["Stage", "UsagePlan", "ApiKey"]
+    assert stack.outputs["EdgeApiKeyId"] == key
+    assert "EdgeApiKeyId" not in stacks["default"].outputs
+
+
+@each_variant
+def test_other_stacks_can_register_their_functions(stacks: dict[str, Stack], variant: str) -> None:
+    assert stacks[variant].outputs["DeployFunctionArn"] == {"Fn::GetAtt": ["DeployFunction", "Arn"]}
 
 
 @each_variant

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
@@ -81,7 +82,7 @@ class Network:
 class HoldfastCluster(Construct):
     """image: of the coordinator. front_code: the package that `sam build EdgeFunction` makes; it serves the front door and deployments.
 
-    `table`, `bucket`, `inbox`, `dead_letters`, `service`, `edge`, `edge_url`, `alarms` are there to be built upon.
+    `table`, `bucket`, `inbox`, `dead_letters`, `service`, `edge`, `edge_url`, `edge_api`, `deploy`, `alarms` are there to be built upon.
     """
 
     def __init__(
@@ -99,9 +100,13 @@ class HoldfastCluster(Construct):
         allowed: Sequence[str] = PRIVATE,
         key: kms.IKey | None = None,
         invokable: Sequence[str] = (),
+        api_key_rate: int | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.TWO_WEEKS,
     ) -> None:
-        """invokable: names, with wildcards, of functions that may be invoked beside those of `add_handlers`."""
+        """invokable: names, with wildcards, of functions that may be invoked beside those of `add_handlers`.
+
+        api_key_rate: puts an API with a key before the front door, which takes so many requests a second; None: only IAM lets in.
+        """
         super().__init__(scope, id)
         if exposure is Exposure.INTERNET and certificate is None:
             raise ValueError("a load balancer on the internet needs a certificate")
@@ -114,6 +119,7 @@ class HoldfastCluster(Construct):
         self._wakeups()
         self._definition(image, invokable)
         self._front(front_code)
+        self._keys(api_key_rate)
         self._service()
         self._expose()
         self._watch()
@@ -206,6 +212,28 @@ class HoldfastCluster(Construct):
         )
         if self.deploy.role is not None:
             self.set_up.node.add_dependency(self.deploy.role)  # with its policies
+
+    def _keys(self, rate: int | None) -> None:
+        """Keys are for telling callers apart and for limiting them; whoever has one may send anything."""
+        self.edge_api: apigateway.RestApi | None = None
+        self.edge_key: apigateway.IApiKey | None = None
+        if rate is None:
+            return
+        self.edge_api = apigateway.RestApi(
+            self,
+            "EdgeApi",
+            rest_api_name=f"{Stack.of(self).stack_name}-edge",
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            binary_media_types=["*/*"],
+            cloud_watch_role=False,  # there is one for the whole account
+            deploy_options=apigateway.StageOptions(stage_name="v1", tracing_enabled=True),
+        )
+        integration = apigateway.LambdaIntegration(self.edge, allow_test_invoke=False)
+        self.edge_api.root.add_resource("{proxy+}").add_method("ANY", integration, api_key_required=True)
+        plan = self.edge_api.add_usage_plan("Callers", throttle=apigateway.ThrottleSettings(rate_limit=rate, burst_limit=rate))
+        plan.add_api_stage(stage=self.edge_api.deployment_stage)
+        self.edge_key = self.edge_api.add_api_key("EdgeKey")
+        plan.add_api_key(self.edge_key)
 
     def _function(self, id: str, handler: str, code: lambda_.Code, timeout: Duration) -> lambda_.Function:
         function = lambda_.Function(

@@ -136,7 +136,8 @@ def _serve(**segments: str) -> Response:
     raw = current.to_original_event()
     headers: dict[bytes, bytes] = {}
     for name, value in (raw.get("holdfast_headers") or raw.get("headers") or {}).items():
-        headers.setdefault(name.lower().encode(), value.encode("latin-1", "replace"))
+        if not _is_credential(name.lower(), value):
+            headers.setdefault(name.lower().encode(), value.encode("latin-1", "replace"))
     path = raw.get("holdfast_path") or "/" + "/".join(segments.values())  # the second: `chalice local`, without our handler
     query = raw.get("holdfast_query") or urlencode([(name, value) for name, value in (current.query_params or {}).items()])
     raw_body = current.raw_body
@@ -146,6 +147,11 @@ def _serve(**segments: str) -> Response:
         name.decode("latin-1"): value.decode("latin-1") for name, value in reply.headers if name != b"content-length"
     }
     return Response(body=reply.body, status_code=reply.status, headers=kept)
+
+
+def _is_credential(name: str, value: str) -> bool:
+    """What was proved to API Gateway or to the function URL. Headers are stored with an invocation and given to handlers: these never."""
+    return name in ("x-api-key", "x-amz-security-token") or (name == "authorization" and value.startswith("AWS4-"))
 
 
 for _count in range(1, MAX_SEGMENTS + 1):
