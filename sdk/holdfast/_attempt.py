@@ -15,7 +15,6 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -59,8 +58,7 @@ DEFAULT_CONCURRENCY: Final = 10
 _IN_RUN: Final[ContextVar[bool]] = ContextVar("holdfast_in_run", default=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Record):
     """What the handler was called with. `attempt` counts from 1 since the last progress."""
 
     invocation_id: str

@@ -8,7 +8,6 @@ Nothing here recurses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, TypeAlias
 
@@ -41,15 +40,24 @@ class Outcome(IntEnum):
     UNDETERMINED = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Awaiting:
-    """One node: leaves (completion ids, signal indexes, signal names), nested nodes, and how they combine."""
+    """One node: leaves (completion ids, signal indexes, signal names), nested nodes, and how they combine. Never changed."""
 
-    completions: tuple[int, ...] = ()
-    signals: tuple[int, ...] = ()
-    names: tuple[str, ...] = ()
-    children: tuple["Awaiting", ...] = ()
-    combinator: Combinator = Combinator.UNKNOWN
+    __slots__ = ("children", "combinator", "completions", "names", "signals")
+
+    def __init__(
+        self,
+        completions: tuple[int, ...] = (),
+        signals: tuple[int, ...] = (),
+        names: tuple[str, ...] = (),
+        children: tuple["Awaiting", ...] = (),
+        combinator: Combinator = Combinator.UNKNOWN,
+    ) -> None:
+        self.completions = completions
+        self.signals = signals
+        self.names = names
+        self.children = children
+        self.combinator = combinator
 
     def nodes(self) -> Iterator["Awaiting"]:
         """Every node, children before their parent, the root last."""

@@ -9,10 +9,10 @@ dedupe key.
 import base64
 import binascii
 import struct
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 from holdfast.protocol.errors import ProtocolError
+from holdfast.protocol.records import Record
 
 INVOCATION_ID_BYTES: Final = 24
 BUCKETS: Final = 512  # how many partition keys one unkeyed service spreads over
@@ -61,19 +61,32 @@ def base62_decode(digits: str, size: int) -> bytes:
         raise ValueError("base62 decode error") from None
 
 
-@dataclass(frozen=True, slots=True, order=True)
 class InvocationId:
     """24 bytes that name an invocation; equality, hash and order are theirs, `str` gives the text form."""
 
+    __slots__ = ("_text", "partition_key", "raw")
     raw: bytes
-    partition_key: int = field(init=False, compare=False, repr=False)
-    _text: str = field(init=False, compare=False, repr=False)
+    partition_key: int
+    _text: str
 
-    def __post_init__(self) -> None:
-        if len(self.raw) != INVOCATION_ID_BYTES:
-            raise ProtocolError(f"an invocation id has {INVOCATION_ID_BYTES} bytes, found {len(self.raw)}; pass the id of Start unchanged")
-        object.__setattr__(self, "partition_key", int.from_bytes(self.raw[:8], "big"))
+    def __init__(self, raw: bytes) -> None:
+        if len(raw) != INVOCATION_ID_BYTES:
+            raise ProtocolError(f"an invocation id has {INVOCATION_ID_BYTES} bytes, found {len(raw)}; pass the id of Start unchanged")
+        object.__setattr__(self, "raw", raw)
+        object.__setattr__(self, "partition_key", int.from_bytes(raw[:8], "big"))
         object.__setattr__(self, "_text", "")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("an invocation id is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InvocationId) and self.raw == other.raw
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+    def __lt__(self, other: "InvocationId") -> bool:
+        return self.raw < other.raw
 
     def __str__(self) -> str:
         if not self._text:
@@ -108,8 +121,7 @@ class InvocationId:
         return cls(raw)
 
 
-@dataclass(frozen=True, slots=True)
-class AwakeableId:
+class AwakeableId(Record):
     """What an awakeable id names; the `legacy` form `prom_1` is accepted and delivers nothing."""
 
     invocation: InvocationId
