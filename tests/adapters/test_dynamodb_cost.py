@@ -4,7 +4,7 @@ Low load: one call after the other, so every record is an append of its own. Hig
 shard whose appends take some 6 ms, as with the service. A slower machine appends larger batches and pays less, so
 these tests do not depend on its speed.
 
-A finished invocation costs its log records and, where its result is kept (a day by default), its page when that is flushed.
+A finished invocation costs its log records and, where its result is kept (a day by default), its part of a pack, when that is flushed.
 One that is not kept is dropped before anything of it was ever stored. The shard's own pages are written once per flush,
 however many invocations they speak of: a constant, so calls are counted in hundreds.
 """
@@ -21,13 +21,14 @@ from bench.services import own
 
 from holdfast.endpoint import Endpoint
 from holdfast_runtime.adapters.system import SystemClock
-from holdfast_runtime.coordinator.front import InvocationFilter
+from holdfast_runtime.coordinator.front import InvocationFilter, NewInvocation, Success, Target
 from tests.support.dynamodb import new_table_name, set_up
-from tests.support.dynamodb_process import SERVICE, Metered, started
+from tests.support.dynamodb_process import HEADERS, SERVICE, Metered, started
 
 DAY_S = 86_400
 APPEND_DELAY_S = 0.005
 OWN_PAGES = 45.0  # write units of a shard's own pages in one flush: 16 of running invocations, indexes, timers, listing
+OF_INVOCATIONS = ("page I", "page J", "page D")  # their own, the rest of their journals, packs
 HANDLERS = {"bench": Endpoint(own.SERVICES).handle}
 
 pytestmark = pytest.mark.usefixtures("aws")
@@ -58,26 +59,32 @@ async def process(*, retained: bool, append_delay_s: float = 0.0) -> AsyncIterat
 
 
 async def low_load(call: Callable[[Metered], Awaitable[Any]], count: int, *, retained: bool = False) -> tuple[float, float, float]:
-    """Write units per call: of log records, of the invocations' pages, of all pages in one flush."""
+    """Write units per call: of log records, of the invocations' pages, and of all other pages in one flush."""
     async with process(retained=retained) as running:
         for _ in range(count):
             await call(running)
-    units = running.meter.units
-    own_pages = running.written("page") - units["PutItem", "page I"] - units["PutItem", "page J"]
+    pages = of_invocations(running)
+    own_pages = running.written("page") - pages
     assert own_pages <= OWN_PAGES
-    return running.written("log") / count, (units["PutItem", "page I"] + units["PutItem", "page J"]) / count, own_pages
+    return running.written("log") / count, pages / count, own_pages
 
 
-async def high_load(call: Callable[[Metered], Awaitable[Any]], *, per_second: float, count: int) -> float:
-    """Write units per call of the log, with calls coming at a fixed rate whatever becomes of them."""
-    async with process(retained=False, append_delay_s=APPEND_DELAY_S) as running:
+def of_invocations(running: Metered) -> float:
+    return sum(running.meter.units["PutItem", kind] for kind in OF_INVOCATIONS)
+
+
+async def high_load(
+    call: Callable[[Metered], Awaitable[Any]], *, per_second: float, count: int, retained: bool = False
+) -> tuple[float, float]:
+    """Write units per call of the log and of the invocations' pages, with calls coming at a fixed rate whatever becomes of them."""
+    async with process(retained=retained, append_delay_s=APPEND_DELAY_S) as running:
         loop = asyncio.get_running_loop()
         began, calls = loop.time(), []
         for number in range(count):
             await asyncio.sleep(max(0.0, began + number / per_second - loop.time()))
             calls.append(asyncio.ensure_future(call(running)))
         await asyncio.gather(*calls)
-        return running.written("log") / count
+    return running.written("log") / count, of_invocations(running) / count
 
 
 async def noop(running: Metered) -> None:
@@ -102,10 +109,26 @@ async def test_a_call_without_steps_costs_two_records_and_nothing_more() -> None
     assert log + own_pages / 300 <= 2.1
 
 
-async def test_a_kept_result_costs_its_page_besides() -> None:
-    log, pages, _ = await low_load(noop, 100, retained=True)
-    assert log <= 2.0
-    assert pages == 101 / 100  # the first call's, too
+async def test_a_kept_result_costs_a_tenth_of_a_unit_besides() -> None:
+    log, pages, own_pages = await low_load(noop, 300, retained=True)
+    assert log + pages <= 2.1
+    assert own_pages / 300 < 0.1  # a row in the index of the finished, too
+
+
+async def test_a_cold_result_costs_a_read_unit_for_each_pack_that_may_have_it() -> None:
+    table = new_table_name()
+    set_up(table, 1)
+    before = await started(table, HANDLERS)
+    wanted = NewInvocation(Target(SERVICE, "noop", None), b"", HEADERS)
+    invocation_ids = [before.coordinator.mint(wanted) for _ in range(20)]
+    for invocation_id in invocation_ids:
+        await before.coordinator.call(invocation_id, wanted)
+    await before.stop()
+    after = await started(table, HANDLERS)
+    after.forget()
+    assert isinstance(await after.coordinator.output(invocation_ids[7]), Success)
+    assert after.meter.units["GetItem", "page"] + after.meter.units["BatchGetItem", "page"] == 6  # five packs, and no item of its own
+    await after.stop()
 
 
 async def test_ten_steps_cost_twelve_records() -> None:
@@ -113,6 +136,11 @@ async def test_ten_steps_cost_twelve_records() -> None:
     assert pages == 0
     assert log <= 12.1
     assert own_pages / 300 < 0.1
+
+
+async def test_ten_steps_that_are_kept_cost_hardly_more() -> None:
+    log, pages, _ = await low_load(ten_steps, 50, retained=True)
+    assert log + pages <= 12.1
 
 
 async def test_an_object_call_costs_what_any_call_costs() -> None:
@@ -155,8 +183,12 @@ async def all_completed(running: Metered) -> None:
 
 
 async def test_four_hundred_records_a_second_cost_less_than_half_a_unit_each() -> None:
-    assert await high_load(noop, per_second=200, count=500) <= 1.0
+    log, pages = await high_load(noop, per_second=200, count=500)
+    assert (log <= 1.0, pages) == (True, 0)
+    log, pages = await high_load(noop, per_second=200, count=500, retained=True)
+    assert log + pages <= 1.0
 
 
 async def test_ten_steps_cost_half_when_there_are_more_of_them() -> None:
-    assert await high_load(ten_steps, per_second=400 / 12, count=100) <= 5.5
+    log, pages = await high_load(ten_steps, per_second=400 / 12, count=100, retained=True)
+    assert log + pages <= 5.5

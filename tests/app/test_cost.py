@@ -36,7 +36,7 @@ def test_what_runs_without_any_call() -> None:
 
 
 def test_units_are_those_that_tests_count() -> None:
-    """tests/adapters/test_dynamodb_cost.py: 2 for a call without steps, 12 with ten, 4 and 2 for a day's sleep, 1 for a kept result."""
+    """tests/adapters/test_dynamodb_cost.py: 2 for a call without steps, 12 with ten, 4 and 2 for a day's sleep, 1 for a result alone."""
     small = Workload(calls=1_000, steps=0, payload_bytes=10)
     assert quantity(small, "log") == 2_000
     assert quantity(replace(small, steps=10), "log") == 12_000
@@ -44,6 +44,17 @@ def test_units_are_those_that_tests_count() -> None:
     assert quantity(replace(small, sleeps=1), "sleeping invocations") == 2_000
     assert quantity(small, "kept results and journals") == 1_000
     assert quantity(replace(small, kept_days=0), "kept results and journals") == 0
+
+
+def test_results_of_calls_that_end_together_are_kept_together() -> None:
+    """Counted there: 0.05 to 0.08. Alone are those that sleep, and those that are large."""
+    many = Workload(calls=40 * 8 * price.SECONDS / 300, steps=0, payload_bytes=0)  # 40 in each shard's five minutes
+    assert quantity(many, "kept results and journals") == pytest.approx(many.calls * (0.1 + 1 / 40))
+    with_values = replace(many, payload_bytes=256)
+    assert quantity(with_values, "kept results and journals") == pytest.approx(many.calls * (0.1 + 2 * 256 / 1024 + 1 / 40))
+    assert quantity(replace(many, sleeps=1), "kept results and journals") == pytest.approx(many.calls * 2)
+    large = replace(many, payload_bytes=10_000 - costing.RECORD_BYTES)
+    assert quantity(large, "kept results and journals") == pytest.approx(many.calls * 20)
 
 
 def test_a_larger_payload_costs_the_units_of_its_kilobytes() -> None:

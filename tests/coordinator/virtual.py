@@ -28,6 +28,7 @@ from holdfast_runtime.coordinator.registry_document import default_settings
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine.registry import Address, HttpAddress
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointRequest, EndpointResponse
+from holdfast_runtime.ports.store import Store
 from tests.simulation.loop import SimLoop, running
 
 EPOCH_MS = 1_800_000_000_000
@@ -125,9 +126,8 @@ FIRST, SECOND = "http://first/", "http://second/"
 class World:
     """One coordinator; its `front` is what the surfaces see."""
 
-    def __init__(self, manifest: Mapping[str, Any], answer: Callable[[Attempt], Answer], settings: Settings) -> None:
+    def __init__(self, manifest: Mapping[str, Any], answer: Callable[[Attempt], Answer], settings: Settings, store: Store) -> None:
         clock, entropy = LoopClock(), NoJitter()
-        store = memory_store(2)
         self.endpoint = Endpoint({FIRST: manifest}, answer)
         self.deployments = Deployments(store.registry, self.endpoint, clock, entropy, default_settings(settings), resolver=_nobody)
         self.node = Node(
@@ -136,8 +136,14 @@ class World:
         self.front = Coordinator(self.node, self.deployments)
 
     @classmethod
-    async def start(cls, manifest: Mapping[str, Any], answer: Callable[[Attempt], Answer], settings: Settings | None = None) -> World:
-        world = cls(manifest, answer, settings or Settings(exclusive_store=True))
+    async def start(
+        cls,
+        manifest: Mapping[str, Any],
+        answer: Callable[[Attempt], Answer],
+        settings: Settings | None = None,
+        store: Store | None = None,
+    ) -> World:
+        world = cls(manifest, answer, settings or Settings(exclusive_store=True), store or memory_store(2))
         await world.register(FIRST)
         await world.node.start()
         await world.node.until_ready(60.0)

@@ -18,7 +18,7 @@ from holdfast_runtime.engine.operations import decode, decode_all, encode
 from holdfast_runtime.engine.payload import BlobRef
 from holdfast_runtime.ports.store import LogItem, StoredPage
 
-from . import rest_checks
+from . import pack_checks, rest_checks
 from .operator_checks import MARK, EditChecks, OperatorChecks
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Oracle:
         self.promises: dict[str, dict[str, list[Any]]] = {}
         self.operators = OperatorChecks(self)
         self.edits = EditChecks(self)
+        self.packs = pack_checks.PackChecks(self)
         self._fresh: list[Life] = []
         self._page_shards: dict[str, int] = {}
         self._sealed: dict[tuple[int, int], float] = {}  # (shard, epoch) -> when
@@ -479,6 +480,16 @@ class Oracle:
         shard = self.shard_of_page(page_id)
         replica = self.shards[shard]
         self.demand(page.lsn <= replica.durable, f"invariant 4: {page_id} is flushed as of batch {page.lsn}, durable is {replica.durable}")
+        if page_id[0] == "D":
+            entries = pack_checks.entries(page)
+            for name, entry in entries.items():
+                self.demand(self.shard_of_page(name) == shard, f"packs: {name} is in {page_id}")
+                self.demand(entry.lsn <= page.lsn, f"packs: {name} as of batch {entry.lsn} is in {page_id} as of batch {page.lsn}")
+                self._flushed(replica, name, entry)
+            return
+        self._flushed(replica, page_id, page)
+
+    def _flushed(self, replica: Replica, page_id: str, page: StoredPage) -> None:
         expected = self.as_of(replica, page_id, page.lsn)
         found = decode(page.document) if page.document is not None else None
         self.demand(found == expected, f"invariant 4: {page_id} as of batch {page.lsn} is flushed as {found!r}, the log says {expected!r}")
@@ -488,6 +499,8 @@ class Oracle:
             self.world.count("page put refused")
             return
         self.demand(before is None or before.lsn < page.lsn, f"invariant 4: the LSN of {page_id} goes back")
+        if page_id[0] == "D":
+            self.packs.landed(page_id, page, before)
         self.world.count("tombstone stored" if page.document is None else "page stored")
         if self.world.tracing:
             self.world.trace(f"{page_id} is stored as of batch {page.lsn}" + (", dropped" if page.document is None else ""))
@@ -497,7 +510,7 @@ class Oracle:
     def checkpointed(self, shard: int, before: int, checkpoint: int) -> None:
         """Nothing before the checkpoint may be needed any more (invariant 5)."""
         self.demand(checkpoint >= before, f"invariant 5: the checkpoint of {shard} goes back from {before} to {checkpoint}")
-        replica, stored = self.shards[shard], self.world.store.pages()
+        replica, stored = self.shards[shard], self.packs.stored(shard)
         self.demand(
             checkpoint <= replica.last + 1, f"invariant 5: checkpoint {checkpoint} of shard {shard}, the log ends at {replica.last}"
         )
@@ -528,7 +541,7 @@ class Oracle:
         return None
 
     def shard_of_page(self, page_id: str) -> int:
-        shard = self._page_shards.get(page_id)
+        shard = int(page_id.split("/")[1]) if page_id[0] == "D" else self._page_shards.get(page_id)
         if shard is None:
             for number, replica in enumerate(self.shards):
                 if page_id in replica.history:
@@ -615,7 +628,7 @@ class Oracle:
     def check_recovery(self, shard: int) -> None:
         """Stored pages and the log from the checkpoint on are all that is needed (invariants 3, 4, 5)."""
         replica, store = self.shards[shard], self.world.store
-        items, record, pages = store.log_items(shard), store.record(shard), store.pages()
+        items, record, pages = store.log_items(shard), store.record(shard), self.packs.stored(shard)
         found: dict[str, tuple[int, Any]] = {}
         for page_id, history in replica.history.items():
             stored = pages.get(page_id)
@@ -668,6 +681,7 @@ class Oracle:
             self._check_indexes(shard, replica)
             self.check_recovery(shard)
         rest_checks.check(self)
+        self.packs.check_later()
 
     def _check_indexes(self, shard: int, replica: Replica) -> None:
         running = {page_id[2:] for page_id, d in replica.pages.items() if page_id[0] == "I" and d and d[model.STATUS] == Status.RUNNING}

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Final
 
-from holdfast_runtime.coordinator import far_timers, timers
+from holdfast_runtime.coordinator import far_timers, flush, packing, timers
 from holdfast_runtime.coordinator.settings import Settings
-from holdfast_runtime.engine import model, response
+from holdfast_runtime.engine import model, packs, response
 from holdfast_runtime.engine.commands import call
 
-_SMALL: Final[list[tuple[Any, dict[str, int]]]] = [
+_SMALL: Final[list[tuple[Any, dict[str, Any]]]] = [
     (
         model,
         {
@@ -31,11 +31,14 @@ _SMALL: Final[list[tuple[Any, dict[str, int]]]] = [
     ),
     (response, {"INLINE_LIMIT": 700}),
     (call, {"LOCAL_CHILDREN": 2}),
+    (packs, {"WIDTHS_MS": (4_000, 1_000, 250, 50), "PACK_BYTES": 4_000, "ENTRY_BYTES": 1_500}),
+    (flush, {"TOMBSTONE_MS": 600_000, "LOG_MS": 600_000}),  # longer than any world plays before it calms down
+    (packing, {"READ_PACKS": 3, "PARALLEL": 2}),
 ]
 
 
 @contextlib.contextmanager
-def small_limits(more: Sequence[tuple[Any, dict[str, int]]] = ()) -> Iterator[None]:
+def small_limits(more: Sequence[tuple[Any, dict[str, Any]]] = ()) -> Iterator[None]:
     """Within it the engine's limits are small, and `more` is as it says."""
     small = [*_SMALL, *more]
     before = [(module, name, getattr(module, name)) for module, values in small for name in values]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast_runtime.adapters import memory
-from holdfast_runtime.coordinator import attempts, channels, far_timers, flush, node, owner, recovery, shard, timers
+from holdfast_runtime.coordinator import attempts, channels, far_timers, flush, node, owner, packing, recovery, shard, timers
 from holdfast_runtime.engine import (
     accept,
     decide,
@@ -79,7 +79,7 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     # §4.3 flush
     "a page is flushed before its batch is durable": [
-        Edit(flush.Flusher, "_flush", "await shard.until_durable(lsn)\n    page.stored = True", "page.stored = True")
+        Edit(flush.Flusher, "_flush", "await shard.until_durable(lsn)\n    await shard.insist", "await shard.insist")
     ],
     "a page is flushed with half a batch": [Edit(flush.Flusher, "_flush", "while page.lsn >= shard.open:", "while False:")],
     "a page that changed while it was flushed counts as clean": [Edit(flush.Flusher, "_cleaned", "if page.lsn != lsn:", "if False:")],
@@ -88,6 +88,45 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     "the store takes an older page": [Edit(memory.MemoryPages, "put", "there.lsn >= page.lsn", "False")],
     "dirty pages are evicted": [Edit(flush.Flusher, "evict", "page.first is None", "True")],
+    # Packs
+    "a pack is written without what is in it": [
+        Edit(packing.Packer, "_put", "there = await self._read(pack_id)", "there = None"),
+    ],
+    "a pack is preferred to what came later": [
+        Edit(packing, "find", "if page_id not in found:", "if True:"),
+        Edit(packing, "find", "found[page_id].lsn < entry.lsn", "True"),
+    ],
+    "a take-over does not look into packs": [
+        Edit(recovery, "_load", "stored = await packing.find(", "stored = await (lambda get, ids, _: get(ids))(")
+    ],
+    "a load does not look into packs": [
+        Edit(
+            shard.Shard,
+            "read_pages",
+            "return await packing.find(lambda wanted: self.insist(lambda: pages.get(wanted)), page_ids, self.environment.shards)",
+            "return await self.insist(lambda: pages.get(page_ids))",
+        )
+    ],
+    "what may have an item of its own is packed": [
+        Edit(flush.Flusher, "_note", "not page.stored and", ""),
+        Edit(flush.Flusher, "minted", "and not page.stored", ""),
+    ],
+    "a packed invocation that is purged leaves no tombstone": [Edit(packing.Packer, "_write", "snapshot.page.stored = True", "pass")],
+    "the tombstone of a packed invocation goes before its entry": [
+        Edit(flush, "_expires_at", "max(now + TOMBSTONE_MS, page.over_at + LOG_MS)", "now + TOMBSTONE_MS")
+    ],
+    "a pack goes with the first of its entries": [
+        Edit(packing.Packer, "_write", "max(entry.kept_until_ms for", "min(entry.kept_until_ms for")
+    ],
+    "a pack is written before its batch is durable": [
+        Edit(packing.Packer, "pack", "await self._shard.until_durable(newest)", "pass"),
+        Edit(packing.Packer, "_snapshots", "or page.lsn > self._shard.durable", ""),
+    ],
+    "a pack carries the number of its newest entry": [
+        Edit(packing.Packer, "_write", "StoredPage(shard.durable,", "StoredPage(max(entry.lsn for entry in entries.values()),"),
+        Edit(packing.Packer, "_is_worth_it", "or there.lsn >= self._shard.durable", ""),
+    ],
+    "two write packs at the same time": [Edit(packing.Packer, "pack", "async with self._lock:", "if True:")],
     # §4.4 checkpoint
     "the checkpoint passes dirty pages": [
         Edit(flush.Flusher, "checkpoint", "checkpoint = min(first, shard.next)", "checkpoint = shard.next")

@@ -178,7 +178,10 @@ class _Pages:
         self._pages = pages
 
     async def get(self, page_ids: Sequence[str]) -> Mapping[str, StoredPage]:
-        return await self._wire.call("page get", lambda: now(self._pages.get(page_ids)), write=False)  # type: ignore[no-any-return]
+        found: Mapping[str, StoredPage] = await self._wire.call("page get", lambda: now(self._pages.get(page_ids)), write=False)
+        if any(page_id[0] == "D" for page_id in found):
+            self._wire.world.count("pack read")
+        return found
 
     async def put(self, page_id: str, page: StoredPage, *, expires_at_ms: int | None = None) -> bool:
         world = self._wire.world
@@ -190,7 +193,7 @@ class _Pages:
             world.oracle.page_landed(page_id, page, before, accepted, expires_at_ms)
             return accepted
 
-        return await self._wire.call("page put", act, write=True)  # type: ignore[no-any-return]
+        return await self._wire.call("pack put" if page_id[0] == "D" else "page put", act, write=True)  # type: ignore[no-any-return]
 
 
 class _Leases:

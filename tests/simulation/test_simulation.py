@@ -37,6 +37,8 @@ EVENTS = (
     "looked for what is over: output, looked for what is over: attach, looked for what is over: describe, looked for what is over: list, "
     "looked for what is over: scan, looked for what is over: named scan, looked for what is over: operate, "
     "invocation created, id used again, invocation succeeded, invocation failed, key passed on, key taken, queue overflowed, state spilled, blob used, "
+    "pack of level 0 stored, pack of level 1 stored, pack of level 2 stored, pack stored again, pack read, pack put failed, pack put landed late, "
+    "pack put succeeded unseen, packed invocation kept, packed invocation over, packed invocation purged, looked for what is purged, "
     "status SCHEDULED, status QUEUED, status RUNNING, status SUSPENDED, status PAUSED, status DONE, owner compared with its log, "
     "command RUN_COMMAND, command SLEEP_COMMAND, command CALL_COMMAND, command ONE_WAY_CALL_COMMAND, command OUTPUT_COMMAND, "
     "command SET_STATE_COMMAND, command CLEAR_STATE_COMMAND, command CLEAR_ALL_STATE_COMMAND, command GET_EAGER_STATE_COMMAND, "

@@ -34,6 +34,7 @@ from holdfast_runtime.ports.endpoint import EndpointRequest
 from holdfast_runtime.ports.peers import PeerUnavailable
 from holdfast_runtime.ports.store import StoreUnavailable
 
+from .bursts import Bursts
 from .checkers import Life, Oracle, Violation
 from .deployed import VIEW, Stage
 from .handlers import Mismatch
@@ -47,7 +48,7 @@ from .scripts import Author, Script, Target, pack
 MAX_IDLE_ATTEMPTS: Final = 60  # attempts that were given nothing new; each fault may cause some, a wrong wake-up causes thousands
 REST_S: Final = 900.0
 EXPECTED: Final = (Fenced, StoreUnavailable, PeerUnavailable, CoordinatorUnavailable, TimeoutError, asyncio.CancelledError)
-TRAPS: Final = ("log put", "page put", "page get", "acquire", "checkpoint", "release", "log read", "leases read", "blob put")
+TRAPS: Final = ("log put", "page put", "pack put", "page get", "acquire", "checkpoint", "release", "log read", "leases read", "blob put")
 
 
 class Gone(Exception):
@@ -78,6 +79,7 @@ class World:
         self.operators = Operators(self)
         self.stage = Stage.first(self.operators.chance)
         self.view = self.stage.view() if self.operated else VIEW
+        self.bursts = Bursts(self)
         self.jumpy = self.operated and self.operators.chance.random() < 0.3
         if self.operated:
             self.duration = min(self.duration, 12.0)
@@ -161,6 +163,8 @@ class World:
                     self.task(self.operators.work())
                     self.task(self.operators.registry())
                     self.task(self.operators.sickness())
+                if self.bursts.come:
+                    self.task(self.bursts.work())
                 if self.jumpy:
                     self.task(self.operators.clocks())
                 self._run(self.duration)

@@ -3,6 +3,7 @@
 A page is dirty from its first change that is not in the store. It is written only as it stood after some closed batch, and only when that
 batch is
 durable: the write-ahead rule. The checkpoint is the first batch that any dirty page still needs.
+Finished invocations go to the store together, as packs (packing.py): all that began in the same minutes when the first of them is due.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections import deque
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from holdfast_runtime.engine import blob_ids, listing, model, recent
+from holdfast_runtime.coordinator.packing import Packer
+from holdfast_runtime.coordinator.pages import note_end
+from holdfast_runtime.engine import blob_ids, listing, model, packs, recent
 from holdfast_runtime.engine.events import Forget
 from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.engine.payload import BlobRef
@@ -43,12 +46,16 @@ class Flusher:
         self._total = 0
         self._vanished: deque[tuple[str, Page, int]] = deque()  # dropped before they were ever stored, with the batch that dropped them
         self._checkpoint = -1
+        self._packable: dict[str, int] = {}  # dirty pages that may go into a pack, with the ms when their ids were made
+        self._packer = Packer(shard, self)
         self._is_overdue = False  # as said last
         self._marks: deque[tuple[int, int]] = deque([(shard.next, 0)])  # a position of the log, and what we had written before it
 
     def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
         """Pages were changed in the open batch."""
         for page_id, page in touched.items():
+            if page_id[0] == "I":
+                self._note(page_id, page)
             if page.first is None:
                 page.first = open_batch
                 page.first_at = now
@@ -57,6 +64,15 @@ class Flusher:
                     self._count(page_id, UNKNOWN_BYTES)
             if page.document is None and not page.stored:
                 self._vanished.append((page_id, page, open_batch))
+
+    def _note(self, page_id: str, page: Page) -> None:
+        """An invocation has changed: has it ended, and may it be packed?"""
+        note_end(page)
+        self._packable.pop(page_id, None)
+        if page.document is not None and not page.stored and packs.is_packable(page.document):
+            minted = packs.minted_ms(page_id)
+            if minted is not None:
+                self._packable[page_id] = minted
 
     def loaded(self, page_id: str, size: int) -> None:
         """A page was brought into memory; `size` encoded bytes."""
@@ -118,13 +134,20 @@ class Flusher:
             return
         excess = self._total - settings.memory_limit_bytes // share
         if excess > 0:  # the oldest, so that there is something to evict; all at once would stall what is going on
-            await self._flush_pages(self._oldest(excess + settings.memory_limit_bytes // share // 4))
+            oldest = self._oldest(excess + settings.memory_limit_bytes // share // 4)
+            await self._flush_pages(self._with_those_of(oldest, packs.WIDTHS_MS[-2]))
             self.evict()
             return
         old = shard.environment.clock.monotonic() - settings.flush_after_s
         due = list(takewhile(lambda page_id: self._dirty[page_id].first_at <= old, self._dirty))
         if due:
-            await self._flush_pages(due)
+            await self._flush_pages(self._with_those_of(due, packs.WIDTHS_MS[0]))
+
+    def _with_those_of(self, page_ids: list[str], width_ms: int) -> list[str]:
+        """And what may be packed with one of them, in a pack of that width: so that no pack is written twice."""
+        spans = {self._packable[page_id] // width_ms for page_id in page_ids if page_id in self._packable}
+        chosen = set(page_ids)
+        return page_ids + [p for p, minted in self._packable.items() if minted // width_ms in spans and p not in chosen]
 
     def _oldest(self, size: int) -> list[str]:
         """The dirty pages that have been so for longest, about `size` encoded bytes of them."""
@@ -137,6 +160,8 @@ class Flusher:
         return chosen
 
     async def _flush_pages(self, page_ids: list[str]) -> None:
+        self._shard.check_lease()
+        page_ids = await self._packer.pack(page_ids)
         parallel = self._shard.environment.settings.flush_parallel
         for start in range(0, len(page_ids), parallel):
             self._shard.check_lease()
@@ -154,17 +179,37 @@ class Flusher:
             await shard.until_durable(lsn)
             self._cleaned(page_id, page, lsn)
             return
+        page.stored = True  # from here on it goes into no pack
         encoded = encode(document) if document is not None else None
         if encoded is not None and len(encoded) > OVERSIZE:
             encoded = await self._set_aside(page_id, lsn, encoded)
         expires_at = _expires_at(page_id, page, shard.environment.clock.now_ms())
         await shard.until_durable(lsn)
-        page.stored = True
         await shard.insist(lambda: shard.environment.store.pages.put(page_id, StoredPage(lsn, encoded), expires_at_ms=expires_at))
         shard.check()
+        self.written(page_id, page, lsn, len(encoded) if encoded is not None else 0)
+
+    def written(self, page_id: str, page: Page, lsn: int, size: int) -> None:
+        """The store holds the page as of batch `lsn`, in `size` bytes."""
         if page_id in self._bytes:
-            self._count(page_id, len(encoded) if encoded is not None else 0)
+            self._count(page_id, size)
         self._cleaned(page_id, page, lsn)
+
+    # -- for packs
+
+    def minted(self, page_id: str) -> int | None:
+        """When the id of a dirty page was made, if it may go into a pack: it has ended, and is not on its way to the store."""
+        page = self._dirty.get(page_id)
+        return self._packable.get(page_id) if page is not None and not page.stored else None
+
+    def dirty_page(self, page_id: str) -> Page | None:
+        return self._dirty.get(page_id)
+
+    def kept_until(self, page_id: str, page: Page) -> int:
+        """When the store may delete a page of an invocation that has ended."""
+        expires_at = _expires_at(page_id, page, self._shard.environment.clock.now_ms())
+        assert expires_at is not None
+        return expires_at
 
     async def _set_aside(self, page_id: str, lsn: int, encoded: bytes) -> bytes:
         """The rare page that outgrew an item (tens of thousands of results awaited at once) goes to a blob; the page refers to it."""
@@ -173,10 +218,11 @@ class Flusher:
         return encode(reference)
 
     def _cleaned(self, page_id: str, page: Page, lsn: int) -> None:
-        """The store holds the page as of batch `lsn`."""
+        """Nothing of the page up to batch `lsn` need be written any more."""
         if self._shard.pages.get(page_id) is not page:
             return  # forgotten while it was written, and perhaps made anew
         self._dirty.pop(page_id, None)
+        self._packable.pop(page_id, None)
         if page.lsn != lsn:  # changed again while it was written: dirty from then on
             page.first = lsn + 1
             page.first_at = self._shard.environment.clock.monotonic()
@@ -273,8 +319,8 @@ def _is_root(page_id: str) -> bool:
 
 
 def _expires_at(page_id: str, page: Page, now: int) -> int | None:
-    if page.document is None:
-        return now + TOMBSTONE_MS
+    if page.document is None:  # what is left of it in a pack is of no harm once it is over
+        return max(now + TOMBSTONE_MS, page.over_at + LOG_MS)
     if page_id.startswith("I/"):
         expires_at: int | None = page.document.get(model.EXPIRES_AT)
         return max(expires_at, now) + LOG_MS if expires_at is not None else None

@@ -69,8 +69,7 @@ async def _stored(shard: Shard, page_ids: Sequence[str]) -> Mapping[str, StoredP
     missing = [page_id for page_id in page_ids if page_id not in shard.pages]
     if not missing:
         return {}
-    found: Mapping[str, StoredPage] = await shard.insist(lambda: shard.environment.store.pages.get(missing))
-    return found
+    return await shard.read_pages(missing)
 
 
 async def blob(shard: Shard, blob_id: str) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from holdfast_runtime.engine import model
 from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.operations import decode
 from holdfast_runtime.engine.payload import BlobRef
+from holdfast_runtime.engine.transaction import Page
 from holdfast_runtime.ports.store import StoredPage
 
 
@@ -18,3 +20,9 @@ async def document_of(stored: StoredPage | None, read_blob: Callable[[str], Awai
     if isinstance(document, BlobRef):
         document = decode(await read_blob(document.id))
     return document  # type: ignore[no-any-return]
+
+
+def note_end(page: Page) -> None:
+    """Of an invocation's page, after each change: remember when its result is over, for what is left of it in the store (flush.py)."""
+    if page.document is not None:
+        page.over_at = max(page.over_at, page.document.get(model.EXPIRES_AT) or 0)

@@ -8,17 +8,18 @@ again after the seal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from holdfast_runtime.coordinator import packing
 from holdfast_runtime.coordinator.environment import Environment
-from holdfast_runtime.coordinator.pages import document_of
+from holdfast_runtime.coordinator.pages import document_of, note_end
 from holdfast_runtime.coordinator.shard import Shard
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.operations import apply, decode_all
 from holdfast_runtime.engine.transaction import Page
-from holdfast_runtime.ports.store import LogItem, ShardRecord, StoredPage, StoreUnavailable
+from holdfast_runtime.ports.store import LogItem, ShardRecord, StoreUnavailable
 
 log = logging.getLogger("holdfast.recovery")
 
@@ -124,6 +125,8 @@ def _apply(pages: dict[str, Page], lsn: int, batch: list[list[Any]]) -> None:
             changed.add(operation[0])
             page.document = apply(page.document, operation)
             page.lsn = lsn
+            if operation[0][0] == "I":
+                note_end(page)
             if page.first is None:
                 page.first = lsn
 
@@ -132,11 +135,15 @@ async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, 
     pages: dict[str, Page] = {}
     for start in range(0, len(page_ids), LOAD_PAGES):
         chunk = page_ids[start : start + LOAD_PAGES]
-        stored: Mapping[str, StoredPage] = await _insist(environment, partial(environment.store.pages.get, chunk))
+        stored = await packing.find(
+            lambda wanted: _insist(environment, partial(environment.store.pages.get, wanted)), chunk, environment.shards
+        )
         for page_id in chunk:
             found = stored.get(page_id)
             document = await document_of(found, lambda i: _insist(environment, lambda: environment.store.blobs.get(i)))
-            pages[page_id] = Page(document, found.lsn if found is not None else -1, stored=found is not None)
+            pages[page_id] = page = Page(document, found.lsn if found is not None else -1, stored=found is not None)
+            if page_id[0] == "I":
+                note_end(page)
     return pages
 
 

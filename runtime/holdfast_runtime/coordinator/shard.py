@@ -12,14 +12,15 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final
 
+from holdfast_runtime.coordinator import packing
 from holdfast_runtime.coordinator.attempts import Attempts
 from holdfast_runtime.coordinator.channels import Channels
 from holdfast_runtime.coordinator.environment import Environment
 from holdfast_runtime.coordinator.flush import Flusher
-from holdfast_runtime.coordinator.pages import document_of
+from holdfast_runtime.coordinator.pages import document_of, note_end
 from holdfast_runtime.coordinator.timers import Timers
 from holdfast_runtime.engine import model
 from holdfast_runtime.engine.decide import Answered, decide, transaction
@@ -28,7 +29,7 @@ from holdfast_runtime.engine.events import Event
 from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.engine.payload import Result
 from holdfast_runtime.engine.transaction import NeedPages, Page, Transaction
-from holdfast_runtime.ports.store import LogItem, StoreUnavailable
+from holdfast_runtime.ports.store import LogItem, StoredPage, StoreUnavailable
 
 log = logging.getLogger("holdfast.shard")
 
@@ -155,7 +156,7 @@ class Shard:
         for page_id in page_ids:
             self._loading[page_id] = flight
         try:
-            stored = await self.insist(lambda: self.environment.store.pages.get(page_ids))
+            stored = await self.read_pages(page_ids)
             blobs = self.environment.store.blobs
             documents = {page_id: await document_of(page, lambda i: self.insist(lambda: blobs.get(i))) for page_id, page in stored.items()}
             self.check()
@@ -168,6 +169,8 @@ class Shard:
                     continue  # replaced as a whole in the meantime
                 page = Page(documents.get(page_id), found.lsn if found is not None else -1, stored=found is not None)
                 page.used = self.environment.clock.monotonic()
+                if page_id[0] == "I":
+                    note_end(page)
                 self.pages[page_id] = page
                 self.flusher.loaded(page_id, len(found.document) if found is not None and found.document is not None else 0)
         finally:
@@ -175,6 +178,11 @@ class Shard:
                 self._loading.pop(page_id, None)
             if not flight.done():
                 flight.set_result(None)
+
+    async def read_pages(self, page_ids: Sequence[str]) -> dict[str, StoredPage]:
+        """As the store has them, in items of their own or in packs."""
+        pages = self.environment.store.pages
+        return await packing.find(lambda wanted: self.insist(lambda: pages.get(wanted)), page_ids, self.environment.shards)
 
     def is_loading(self, page_id: str) -> bool:
         return page_id in self._loading

@@ -14,6 +14,7 @@ from holdfast_runtime.adapters.dynamodb_models import BlobPart, PageItem, Regist
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import condemned_key, object_key
 from holdfast_runtime.edge.front import TableUnavailable
+from holdfast_runtime.engine import packs
 
 M = TypeVar("M", bound=TableItem)
 
@@ -40,9 +41,20 @@ class TableReader:
         return (0, b"") if found is None else (int(found.version), _content(found))
 
     def page(self, page_id: str) -> bytes | None:
+        """As last stored: in an item of its own, else in one of the packs that its id names (engine/packs.py)."""
+        own = self._page(page_id)
+        if own is not None:
+            return None if own.is_tombstone else _content(own)
+        found = [entry for pack_id in packs.places(page_id, self.shards) if (entry := self._entry(pack_id, page_id)) is not None]
+        return max(found).document if found else None
+
+    def _page(self, page_id: str) -> PageItem | None:
         key = items.page_key(page_id)
-        found = self._get(PageItem, key["pk"]["S"], key["sk"]["S"])
-        return None if found is None or found.is_tombstone else _content(found)
+        return self._get(PageItem, key["pk"]["S"], key["sk"]["S"])
+
+    def _entry(self, pack_id: str, page_id: str) -> packs.Entry | None:
+        pack = self._page(pack_id)
+        return None if pack is None or pack.is_tombstone else packs.entries_of(_content(pack)).get(packs.key_of(page_id))
 
     def blob(self, blob_id: str) -> bytes:
         """Raises TableUnavailable also when it is gone: its page was read a moment ago."""
