@@ -196,18 +196,23 @@ async def test_what_proved_who_calls_is_not_told_to_handlers(closed: Stack, ask:
 async def test_results_of_every_kind_are_read_from_the_table(stack: Stack) -> None:
     async with stack.coordinator() as runtime:
         url = runtime.ingress_url
-        large_id, failed_id = [
+        large_id, *failed = [
             (await asyncio.to_thread(sent, url, path, body))["invocationId"]
-            for path, body in (("Desk/large", b"200000"), ("Desk/fail", b'"teapot"'))
+            for path, body in (("Desk/large", b"200000"), *[("Desk/fail", b'"teapot"')] * 4)
         ]
-        for text in (large_id, failed_id):
+        for text in (large_id, *failed):
             await finished(runtime, InvocationId.parse(text))
+    found = boto3.client("dynamodb").scan(TableName=stack.table, ProjectionExpression="pk")["Items"]
+    kinds = [item["pk"]["S"][:4] for item in found]
+    assert "P#D/" in kinds  # five calls to two shards: some have been packed
+    assert kinds.count("P#I/") < 5
     large_output = await asyncio.to_thread(http_api, "GET", f"/restate/output/{large_id}")
     assert large_output.body == b'"' + b"x" * 200_000 + b'"'
-    failed_output = await asyncio.to_thread(http_api, "GET", f"/restate/output/{failed_id}")
-    assert failed_output.status == 418
-    assert failed_output.json()["message"] == "teapot"
-    assert failed_output.headers["x-restate-error-source"] == "invocation"
+    for failed_id in failed:
+        failed_output = await asyncio.to_thread(http_api, "GET", f"/restate/output/{failed_id}")
+        assert failed_output.status == 418
+        assert failed_output.json()["message"] == "teapot"
+        assert failed_output.headers["x-restate-error-source"] == "invocation"
 
 
 def sent(url: str, path: str, body: bytes) -> dict[str, Any]:
