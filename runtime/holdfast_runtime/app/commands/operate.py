@@ -131,14 +131,15 @@ def resume(
     admin_url: AdminUrl = ADMIN_URL,
     as_json: AsJson = False,
 ) -> None:
-    """Let paused invocations go on; one that backs off tries again at once.
+    """Let paused invocations go on; one that backs off tries again at once. With another deployment suspended ones go on there, too.
 
     \b
     holdfast invocations resume inv_1fLfrb6R3Bf24DtcxPi1xLnIxQ7kzQpLk5 --deployment latest
     holdfast invocations resume --service orders --status paused
     """
     query = {} if deployment is None else {"deployment": _deployment(deployment)}
-    _operate("resume", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json), query)
+    operation = "resume" if query.get("deployment") in (None, "keep") else "move"
+    _operate(operation, Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json), query)
 
 
 @filtered
@@ -215,6 +216,7 @@ def _operations() -> dict[str, Operation]:
         "kill": Operation("kill", "kill", "Killed", _LIVE),
         "pause": Operation("pause", "pause", "Paused", ("ready", "running", "backing-off", "suspended")),
         "resume": Operation("resume", "resume", "Resumed", ("paused", "backing-off")),
+        "move": Operation("resume", "resume", "Resumed", ("paused", "backing-off", "suspended")),
         "restart": Operation("restart-as-new", "restart", "Restarted", done, repeats=True),
         "purge": Operation("purge", "purge", "Purged", done),
         "purge-journal": Operation("purge-journal", "purge the journals of", "Purged the journal of", done, repeats=True),
