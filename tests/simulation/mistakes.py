@@ -300,6 +300,9 @@ OPERATED: Final[dict[str, list[Edit]]] = {
     "an edit of state does not wait for its turn": [
         Edit(object_queue, "edit", "if document is not None and document.get(model.LOCK) is not None:", "if False:")
     ],
+    "an edit of state that is delivered again is done again": [
+        Edit(object_queue, "edit", "if recent.recall(tx, page_id, event.request) is not None:", "if False:")
+    ],
     "an edit of state in the queue is lost": [Edit(object_queue, "leave", "state_edit.apply(tx, service, key, following)", "pass")],
     "an edit of state does not look at the version": [Edit(state_edit, "apply", "fingerprint(before) != expected", "False")],
     "a key stays listed when its last value is gone": [Edit(key_listing, "emptied", "leave(tx, service, key, document)", "pass")],

@@ -287,7 +287,7 @@ def _prefix(entries: list[bytes], upto: int) -> list[bytes] | None:
 
 @dataclass(slots=True)
 class Edit:
-    """seen: the state it replaces, None: whatever it is. batch: (shard, LSN) in which it was applied last."""
+    """seen: the state it replaces, None: whatever it is. batch: (shard, LSN) in which it was applied last. asked, applied: how often."""
 
     service: str
     key: str
@@ -295,6 +295,8 @@ class Edit:
     seen: dict[str, bytes] | None
     batch: tuple[int, int] | None = None
     queued: bool = False
+    asked: int = 0
+    applied: int = 0
     overtaken: bool = False  # the key's page was put as a whole meanwhile: what it held before may not show in the log
 
 
@@ -341,6 +343,10 @@ class EditChecks:
         key_id = model.key_page(edit.service, edit.key)
         if edit.batch != batch:
             oracle.world.count("edit applied" if edit.batch is None else "edit applied again")
+            edit.applied += 1
+            oracle.demand(
+                edit.applied <= edit.asked, f"requests: an edit of {key_id} asked for {edit.asked} times is done {edit.applied} times"
+            )
             state = oracle.state.get((edit.service, edit.key), {})
             oracle.demand(edit.seen is None or state == edit.seen, f"edits: {key_id} is edited as of {edit.seen}, its state is {state}")
             holder = (oracle.shards[shard].pages.get(key_id) or {}).get(model.LOCK)
@@ -361,6 +367,10 @@ class EditChecks:
         for edit in self.due:
             self.oracle.demand(edit.batch == batch, f"edits: {edit} was next in the queue of its key and is not applied")
         self.due.clear()
+
+    def asks(self, values: dict[str, bytes]) -> None:
+        """Somebody asks for it, once or once more."""
+        self.edits[values[MARK].decode().rstrip(".")].asked += 1
 
     def acknowledged(self, values: dict[str, bytes]) -> None:
         edit = self.edits[values[MARK].decode().rstrip(".")]

@@ -255,6 +255,7 @@ class Operators:
         self._edited.discard((service, key))
 
     async def _edited_state(self, process: Process, service: str, key: str, values: dict[str, bytes], version: str | None) -> bool:
+        self._world.oracle.edits.asks(values)
         await process.coordinator.edit_state(service, key, values, version)
         return True
 

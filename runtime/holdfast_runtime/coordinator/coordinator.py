@@ -269,7 +269,8 @@ class Coordinator:
             # Many middling values together would outgrow a log record: then all but the smallest become references.
             payload = await self._keep(holder, value, limit=model.INLINE_LIMIT if total <= model.INLINE_LIMIT else 256)
             values.append([name, payload])
-        await self._ask_shard(shard, {"ask": "edit", "service": service, "key": key, "values": values, "expected": version})
+        asked = {"service": service, "key": key, "values": values, "expected": version, "request": self._node.entropy.bytes(8)}
+        await self._ask_shard(shard, {"ask": "edit", **asked})
 
     async def _ask(self, invocation_id: InvocationId, request: Request, *, retry_safe: bool = True) -> Reply:
         shard = model.shard_of_key(invocation_id.partition_key, self._node.store.shards)

@@ -52,7 +52,7 @@ async def serve(shard: Shard, request: Request) -> Reply:
                 if state_edit.version_of(await views.contents_of(shard, seen)) != expected:
                     return {}  # another state than the operator had seen: silently dropped, as http-api §2.7 describes
                 expected = state_edit.fingerprint(seen)
-            _, lsn = await shard.perform(EditState(request["service"], request["key"], values, expected))
+            _, lsn = await shard.perform(EditState(request["service"], request["key"], values, expected, request.get("request", b"")))
             await answerable(shard, lsn)
             return {}
         case "state":

@@ -1,6 +1,7 @@
 """What one process asks the owner of a shard for, as data that survives a network: {"shard", "ask", ...}; answers likewise.
 
-Every request may be repeated: arrivals carry their id, operators' requests a request id, messages their sequence numbers.
+Every request may be repeated: arrivals carry their id, operators' requests and edits of state a request id, messages their
+sequence numbers.
 
 While a deployment rolls, a process of the version before talks to one of the version after. So everything goes by name: what the
 receiver does not know it drops, what the sender did not know yet has a default. Whoever adds a field gives it the default that means

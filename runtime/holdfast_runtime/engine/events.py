@@ -170,12 +170,16 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class EditState:
-    """Replace the whole state of a key. fingerprint: of the state it must still be (state_edit.fingerprint), None: whatever it is."""
+    """Replace the whole state of a key. fingerprint: of the state it must still be (state_edit.fingerprint), None: whatever it is.
+
+    request: id of a request that may be repeated.
+    """
 
     service: str
     key: str
     values: Sequence[tuple[str, Payload]]
     fingerprint: bytes | None
+    request: bytes = b""
 
 
 Event = Arrive | AttemptOver | MessagesReceived | MessagesAcknowledged | TimerDue | Deliver | Operate | Restart | Look | Forget | EditState

@@ -5,15 +5,18 @@ Shared handlers skip this queue: they only read, so letting them in cannot reord
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from holdfast_runtime.engine import lifecycle, model, state_edit
+from holdfast_runtime.engine import lifecycle, model, recent, state_edit
 from holdfast_runtime.engine.effects import StartAttempt
 from holdfast_runtime.engine.events import EditState
 from holdfast_runtime.engine.key_pages import drop_if_empty, key_document
 from holdfast_runtime.engine.lifecycle import Change
 from holdfast_runtime.engine.model import Document
+from holdfast_runtime.engine.payload import Result
 from holdfast_runtime.engine.transaction import Transaction
+
+EDITED: Final[Result] = ["v", b""]  # in place of a result, in `recent`
 
 
 def enter(tx: Transaction, service: str, key: str, invocation: str) -> bool:
@@ -111,8 +114,17 @@ def _remove(tx: Transaction, service: str, key: str, document: Document, invocat
 
 
 def edit(tx: Transaction, event: EditState) -> None:
-    """An operator replaces the state of a key: at once when the key is free, else in its turn."""
-    document = tx.get(model.key_page(event.service, event.key))
+    """An operator replaces the state of a key: at once when the key is free, else in its turn.
+
+    A request that was delivered before does nothing, for as long as requests are repeated: late, it would undo what handlers and other
+    operators have written since. It is remembered beside the key's page, which goes with the last value.
+    """
+    page_id = model.key_page(event.service, event.key)
+    if event.request:
+        if recent.recall(tx, page_id, event.request) is not None:
+            return
+        recent.remember(tx, page_id, EDITED, event.request, hidden=True)
+    document = tx.get(page_id)
     change = [[[name, value] for name, value in event.values], event.fingerprint]
     if document is not None and document.get(model.LOCK) is not None:
         push(tx, event.service, event.key, document, change)

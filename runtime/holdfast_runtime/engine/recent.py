@@ -1,5 +1,6 @@
 """Results of invocations that are not retained, kept for three minutes: a request that is sent again in that time still finds its answer,
-and so does who has waited for it at an owner that was lost. Who asks for the first time does not (http-api §1.8).
+and so does who has waited for it at an owner that was lost. Who asks for the first time does not (http-api §1.8). Edits of state are
+remembered likewise, by the page of their key in place of an invocation.
 
 `X/<shard>/recent` = {minute: [number of pages, bytes in the last]}, pages `X/<shard>/recent/<minute>/<n>` = {invocation: [result, request
 id]}, with a third member when it is forgotten or the id lives again: then the result answers only the request that had made it.
