@@ -188,9 +188,8 @@ class Oracle:
             self._promised(f"K/{service}/{key}", name, operation[2]["v"])
         elif page_id[0] == "X" and page_id.count("/") == 4 and "/out/" in page_id and len(operation) == 3 and operation[1]:
             self.shards[shard].sent[int(page_id.split("/")[3]), operation[1][0]] = encode(operation[2])
-        elif page_id[0] == "X" and "/recent/" in page_id and len(operation) == 3 and operation[1]:
-            if not operation[1][0].startswith("K/"):  # an edit of state is remembered there too, by the page of its key
-                self._ended(operation[1][0], operation[2][0])
+        elif page_id[0] == "X" and "/recent/" in page_id and len(operation) == 3 and operation[1] and operation[1][0][0] != "K":
+            self._ended(operation[1][0], operation[2][0])  # an edit of state is remembered there too, by the page of its key
 
     # -- invocations
 
