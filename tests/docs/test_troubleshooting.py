@@ -3,16 +3,19 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from holdfast_runtime.app.filters import STATUSES
 
 ROOT = Path(__file__).parents[2]
-HEADS = re.findall(r"\*\*(.+?)\*\*", (ROOT / "docs" / "troubleshooting.md").read_text(), re.DOTALL)
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+HEADS = re.findall(r"\*\*(.+?)\*\*", PAGE, re.DOTALL)
 HOLE = "\0"  # what differs from one message to the next
 LONGEST_GAP = 150  # between two parts of a message; in the code, what stands there may be longer or shorter than a value
 
 
+@cache
 def spoken() -> list[str]:
     """Every text of the code, with a hole for each value."""
     files = [*(ROOT / "sdk").rglob("*.py"), *(ROOT / "runtime").rglob("*.py")]
@@ -43,3 +46,8 @@ def test_the_code_says_every_message() -> None:
 def test_every_status_that_can_last_is_explained() -> None:
     explained = {name for head in HEADS for name in re.findall(r"^An invocation is `([\w-]+)`", head)}
     assert explained == set(STATUSES) - {"running", "completed"}
+
+
+def test_every_code_of_a_failure_is_explained() -> None:
+    given = {text for text in spoken() if re.fullmatch(r"RT\d{4}", text)}
+    assert set(re.findall(r"RT\d{4}", PAGE)) == given
