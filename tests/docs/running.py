@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Final
 
-from tests.docs.blocks import REASONS, ROOT, SHELLS, Action, Block, PageError, blocks, parse
+from tests.docs.blocks import REASONS, ROOT, SHELLS, Action, Block, PageError, blocks, parse, shown
 from tests.support.ports import free_port
 
 PATIENCE_S: Final = 120.0
@@ -98,7 +98,6 @@ class Page:
         self._groups: list[int] = []
         self._printed = ""
         self._written: dict[str, Block] = {}
-        self._shells = ""
         self._module = ModuleType("page")
         self._runner = asyncio.Runner()
         for name in (".venv", "scripts", "handlers"):  # as in the project's folder
@@ -246,7 +245,7 @@ class Page:
             where = f"{frame.filename}:{frame.lineno}"
             for name, block in self._written.items():
                 if frame.filename == str(self._folder / name):
-                    where = f"{block.page.relative_to(ROOT)}:{block.line + (frame.lineno or 1) - 1} ({name})"
+                    where = f"{shown(block.page)}:{block.line + (frame.lineno or 1) - 1} ({name})"
             lines.append(f"    {where} in {frame.name}: {frame.line}")
         return "\n".join(lines)
 
@@ -304,11 +303,14 @@ class Page:
         process = subprocess.Popen(
             command, cwd=self._folder, env=self._environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True
         )
-        self._groups.append(process.pid)
         try:
             return process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             raise block.error(f"not done after {PATIENCE_S:g} s; is it to run in the background?") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 0)  # something of it goes on: it ends with the page
+                self._groups.append(process.pid)
 
     # What is printed
 
@@ -335,24 +337,26 @@ class Page:
         if not tests or "pytest" in shells:
             return
         block = self._written[tests[0]]
-        options = [
-            "-q",
+        # None of the plugins that happen to be installed: they take longer than the tests.
+        python = [
+            "env",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",
+            sys.executable,
+            "-m",
+            "pytest",
             "-p",
-            "no:cacheprovider",
+            "pytest_asyncio.plugin",
             "-p",
-            "no:xdist",
-            "-o",
-            "asyncio_mode=auto",
-            "-o",
-            "asyncio_default_fixture_loop_scope=function",
+            "holdfast.testing.plugin",
         ]
-        code, printed = self._finish(block, [sys.executable, "-m", "pytest", "--rootdir", str(self._folder), *options, *tests])
+        options = ["-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
+        code, printed = self._finish(block, [*python, "--rootdir", str(self._folder), *options, *tests])
         if code != 0:
             raise block.error(f"the tests of this page fail\n{_indented(printed + self._errors)}")
 
 
 def shown_source(block: Block) -> str:
-    return f"{block.page.relative_to(ROOT)} from line {block.line}"
+    return f"{shown(block.page)} from line {block.line}"
 
 
 def _squeezed(text: str) -> str:
