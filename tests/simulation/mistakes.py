@@ -174,6 +174,7 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         )
     ],
     # §6 operations
+    "an attempt that was refused does not wait for another turn": [Edit(attempts.Attempts, "_refused", "token.turn = None", "pass")],
     "the answer of an overtaken attempt counts": [
         Edit(attempts.Attempts, "_commit", "guard=lambda: self._tokens.get(invocation) == token", "guard=None")
     ],
