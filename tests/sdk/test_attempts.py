@@ -20,6 +20,7 @@ from holdfast import (
     TerminalError,
     VirtualObject,
     _drive,
+    sync,
 )
 from holdfast.endpoint import Endpoint
 from holdfast.protocol.frames import Frame, split
@@ -162,20 +163,44 @@ async def test_compensations_are_not_interrupted_and_all_tried() -> None:
     assert undone == [3, 2, 1]
 
 
-async def test_a_call_undoes_what_another_service_did() -> None:
-    async def body(ctx: Context) -> None:
+def undone_by_a_call() -> Service:
+    service = Service("s")
+
+    @service.handler
+    async def in_async(ctx: Context) -> None:
         async with ctx.saga():
             ctx.compensate_call("stock/release", "o1", key="cup", name="undo")
             await ctx.call("stock/reserve", "o1", key="cup")
 
-    journal = Journal()
-    (reserved, *_) = await attempt(body, journal)
+    @service.handler
+    def in_plain(ctx: sync.Context) -> None:
+        with ctx.saga():
+            ctx.compensate_call("stock/release", "o1", key="cup", name="undo")
+            ctx.call("stock/reserve", "o1", key="cup")
+
+    return service
+
+
+@pytest.mark.parametrize("handler", ["in_async", "in_plain"])
+async def test_a_call_undoes_what_another_service_did(handler: str) -> None:
+    endpoint, journal = Endpoint([undone_by_a_call()]), Journal()
+
+    async def attempt() -> list[Message]:
+        response = await journal.attempt(endpoint, f"/invoke/s/{handler}")
+        journal.take(response)
+        return [parse(frame.type, frame.body, version=journal.version) for frame in split(response)]
+
+    (reserved, *_) = await attempt()
     assert isinstance(reserved, CallCommand)
     journal.happen(f"failed call {reserved.result_completion_id}")
-    (released, waits) = await attempt(body, journal)
+    (released, waits) = await attempt()
     assert isinstance(released, CallCommand)
     assert (released.service_name, released.handler_name, released.key, released.parameter) == ("stock", "release", "cup", b'"o1"')
     assert isinstance(waits, Suspension)
+    journal.happen(f"call {released.result_completion_id}")
+    (output, *_) = await attempt()
+    assert isinstance(output, OutputCommand)
+    assert (output.failure.code, output.failure.message) == (418, "no")
 
 
 async def test_a_retryable_error_leaves_a_saga_as_it_is() -> None:
