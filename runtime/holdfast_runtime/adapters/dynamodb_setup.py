@@ -267,6 +267,8 @@ class Setup:
             yield Finding("permissions", Level.ERROR, "; ".join(refused) + "; allow them on the table (docs/dynamodb.md has the policy)")
         else:
             yield Finding("permissions", Level.OK, ", ".join([*tries, "Query"]))
+        if no_scan := _refusal("Scan", lambda: self._client.scan(TableName=self._table, Limit=1)):
+            yield Finding("sweeps", Level.WARNING, f"{no_scan}; large values that are not needed any more stay (docs/dynamodb.md)")
 
     def _check_bucket(self, bucket: str) -> Finding:
         s3 = boto3.client("s3", region_name=self._client.meta.region_name)
@@ -279,7 +281,10 @@ class Setup:
         refused = [problem for name, attempt in tries.items() if (problem := _refusal(name, attempt))]
         if refused:
             return Finding("bucket", Level.ERROR, f"{bucket}: {'; '.join(refused)}; allow them below blob/, or correct its name")
-        return Finding("bucket", Level.OK, f"{bucket}: {', '.join(tries)}")
+        if no_list := _refusal("ListBucket", lambda: s3.list_objects_v2(Bucket=bucket, Prefix=target["Key"], MaxKeys=1)):
+            text = f"{bucket}: {no_list}; large values that are not needed any more stay (docs/dynamodb.md)"
+            return Finding("bucket", Level.WARNING, text)
+        return Finding("bucket", Level.OK, f"{bucket}: {', '.join([*tries, 'ListBucket'])}")
 
     def _check_speed_and_clock(self) -> Iterator[Finding]:
         key = {"pk": items.text(items.REGISTRY_KEY), "sk": items.text(CHECK_NAME)}
