@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import pytest
 
+from holdfast_runtime.app.runtime import Runtime
 from holdfast_runtime.coordinator.front import NewInvocation, Success, Target
 from tests.infra import make_events, story
 from tests.infra.conftest import ROOT, tool
@@ -133,6 +134,15 @@ def test_invoked_by_hand(built: Path, bridge: str, event: str) -> None:  # noqa:
     assert json.loads(done.stdout.strip().splitlines()[-1])["statusCode"] == 200, done.stdout
 
 
+async def _ordered(runtime: Runtime, order_id: str) -> str:
+    """The id that an order made by the handler carries."""
+    body = json.dumps({**ORDER, "id": order_id}).encode()
+    request = NewInvocation(Target("orders", "checkout"), body, [("content-type", "application/json")])
+    outcome = await runtime.coordinator.call(runtime.coordinator.mint(request), request)
+    assert isinstance(outcome, Success), outcome
+    return str(json.loads(outcome.value)["order_id"])
+
+
 async def test_every_event_in_containers_then_an_order(lambda_url: str, bridge: str, variables: dict[str, str], monkeypatch: Any) -> None:
     invoke, cloudformation = invoking(lambda_url), CloudFormation(bridge)
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", lambda_url)
@@ -146,10 +156,10 @@ async def test_every_event_in_containers_then_an_order(lambda_url: str, bridge: 
         asked = asyncio.to_thread(cloudformation.ask, invoke, "deploy-register", FunctionArn=arn)
         answer = await asyncio.wait_for(asked, BOUND_S)
         assert answer["Status"] == "SUCCESS", answer
-        request = NewInvocation(Target("orders", "checkout"), json.dumps(ORDER).encode(), [("content-type", "application/json")])
-        outcome = await asyncio.wait_for(runtime.coordinator.call(runtime.coordinator.mint(request), request), BOUND_S)
-        assert isinstance(outcome, Success), outcome
-        assert json.loads(outcome.value)["order_id"] == "o1"
+        # Several at once: one container serves the function, and attempts queue before it.
+        wanted = [f"o{number}" for number in range(1, 7)]
+        outcomes = await asyncio.wait_for(asyncio.gather(*(_ordered(runtime, order_id) for order_id in wanted)), BOUND_S)
+        assert outcomes == wanted
     await asyncio.to_thread(story.check_health, invoke)
     await asyncio.to_thread(story.check_sends, invoke)
     answer = await asyncio.to_thread(cloudformation.ask, invoke, "deploy-delete")
