@@ -65,8 +65,12 @@ def resolve(
     headers: Mapping[str, str] | None = None,
     name: str | None = None,
     returns: Any = None,
+    **unknown: Any,
 ) -> Call:
-    """Raises TypeError or ValueError for a target, key or argument that cannot work."""
+    """Raises TypeError or ValueError for a target, key, option or argument that cannot work."""
+    if unknown:
+        known = "key, idempotency_key, headers; in handlers name, for sends delay, with a text target returns"
+        raise TypeError(f"a call has no option {', '.join(map(repr, unknown))}; it takes {known}")
     if idempotency_key is not None and not idempotency_key:
         raise ValueError("idempotency_key is empty; give a text that identifies the request, or None")
     service, handler = _names(target)

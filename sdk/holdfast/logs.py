@@ -48,6 +48,12 @@ class AttemptLogger(logging.LoggerAdapter[Any]):
         super().__init__(log, fields)
         self._machine = machine
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the given logger can do, e.g. `append_keys` of Powertools."""
+        if name == "logger":  # not set yet
+            raise AttributeError(name)
+        return getattr(self.logger, name)
+
     def isEnabledFor(self, level: int) -> bool:
         """False while the handler repeats what it did before."""
         return not self._machine.replaying and bool(self.logger.isEnabledFor(level))

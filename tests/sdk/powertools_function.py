@@ -20,6 +20,7 @@ async def flowing(ctx: Context) -> int:
 
 @watched.handler
 def plain(ctx: sync.Context) -> int:
+    ctx.logger.append_keys(shop="bern")
     ctx.logger.info("began", extra={"order_id": "o1"})
     first = ctx.run(lambda: 1, name="first")
     ctx.logger.info("did one")

@@ -314,6 +314,10 @@ async def known(ctx: Context, number: int) -> int:
             "expected a handler object.*pass the decorated function",
         ),
         (lambda: Client("http://localhost").call("orders.checkout"), "has the form 'service/handler', found 'orders.checkout'"),
+        (
+            lambda: Client("http://localhost").call(known, 1, keys="k"),
+            "a call has no option 'keys'; it takes key, idempotency_key",
+        ),
         (lambda: Client("http://localhost").call(known, 1, key="k"), "belongs to a plain service, which has no keys"),
         (lambda: Client("http://localhost").call(known, 1, idempotency_key=""), "idempotency_key is empty"),
     ],
