@@ -32,8 +32,14 @@ def alone(app: App, package: Path, **options: Any) -> Stack:
         options["certificate"] = acm.Certificate.from_certificate_arn(stack, "Certificate", CERTIFICATE)
     image = ecs.ContainerImage.from_registry("registry.example/holdfast:1")
     code = lambda_.Code.from_asset(str(package))
-    HoldfastCluster(stack, "Holdfast", vpc=ec2.Vpc(stack, "Vpc", max_azs=2), image=image, front_code=code, **options)
+    cluster = HoldfastCluster(stack, "Holdfast", vpc=ec2.Vpc(stack, "Vpc", max_azs=2), image=image, front_code=code, **options)
+    if options.get("api_key_rate"):
+        cluster.add_handlers("Limited", limited(stack, code), concurrency=20)
     return stack
+
+
+def limited(stack: Stack, code: lambda_.Code) -> lambda_.Function:
+    return lambda_.Function(stack, "LimitedFunction", code=code, handler="module.handler", runtime=lambda_.Runtime.PYTHON_3_12)
 
 
 def samples(app: App, package: Path) -> Stack:

@@ -119,6 +119,11 @@ def test_handlers_are_registered_by_version(made: dict[str, Stack]) -> None:
         assert stack.resources[registration["FunctionArn"]["Ref"]]["Type"] == "AWS::Lambda::Version"
 
 
+def test_a_registration_says_how_many_attempts_the_function_takes(made: dict[str, Stack]) -> None:
+    assert made["api key"].only("Custom::HoldfastDeployment")["Concurrency"] == "20"
+    assert not [one for one in made["samples"].of("Custom::HoldfastDeployment").values() if "Concurrency" in one]
+
+
 def test_load_balancers_where_they_are_wanted(made: dict[str, Stack]) -> None:
     ports = {name: [one["Port"] for one in stack.of("AWS::ElasticLoadBalancingV2::Listener").values()] for name, stack in made.items()}
     assert ports == {"samples": [], "internal": [80], "api key": [], "internet": [443]}

@@ -124,9 +124,12 @@ class HoldfastCluster(Construct):
         self._expose()
         self._watch()
 
-    def add_handlers(self, id: str, function: lambda_.Function) -> HoldfastHandlers:
-        """Publishes a version of the function with each deployment, lets the coordinators invoke it, and registers it."""
-        return HoldfastHandlers(self, id, cluster=self, function=function)
+    def add_handlers(self, id: str, function: lambda_.Function, *, concurrency: int | None = None) -> HoldfastHandlers:
+        """Publishes a version of the function with each deployment, lets the coordinators invoke it, and registers it.
+
+        concurrency: so many attempts at once, in each replica.
+        """
+        return HoldfastHandlers(self, id, cluster=self, function=function, concurrency=concurrency)
 
     # -- parts
 

@@ -17,9 +17,13 @@ class HoldfastHandlers(Construct):
     """Registers versions, because invocations stay on the code they began with; `$LATEST` would change under them.
 
     Former versions are retained when a deployment replaces them: invocations may be pinned to them.
+
+    concurrency: so many attempts at once, in each replica; None: the coordinator's own limit.
     """
 
-    def __init__(self, scope: Construct, id: str, *, cluster: HoldfastCluster, function: lambda_.Function) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, cluster: HoldfastCluster, function: lambda_.Function, concurrency: int | None = None
+    ) -> None:
         super().__init__(scope, id)
         self.function = function
         self.version = function.current_version
@@ -32,6 +36,10 @@ class HoldfastHandlers(Construct):
             "Registration",
             service_token=cluster.deploy.function_arn,
             resource_type="Custom::HoldfastDeployment",
-            properties={"Action": "register", "FunctionArn": self.version.function_arn},
+            properties={
+                "Action": "register",
+                "FunctionArn": self.version.function_arn,
+                **({} if concurrency is None else {"Concurrency": str(concurrency)}),
+            },
         )
         self.registration.node.add_dependency(cluster.service)
