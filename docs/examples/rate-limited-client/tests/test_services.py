@@ -147,6 +147,15 @@ async def test_a_queue_that_is_too_long_is_refused(runtime: TestRuntime, provide
     assert await sent[-2].result() == "N007"
 
 
+async def test_an_api_without_limits_is_refused_at_once(runtime: TestRuntime, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(LIMITS, "translator")
+    monkeypatch.setitem(LIMITS, "maps", ALLOWED)
+    with pytest.raises(TerminalError, match="no limits are known for 'translator', only for maps"):
+        await runtime.call(word, "hello")
+    with pytest.raises(TerminalError, match="no limits are known for 'nonsense'"):
+        await runtime.call(show, key="nonsense")
+
+
 async def test_a_dead_coordinator_keeps_the_order(runtime: TestRuntime, provider: Provider) -> None:
     sent = [await runtime.send(word, name) for name in names(20)]
     for _ in range(3):

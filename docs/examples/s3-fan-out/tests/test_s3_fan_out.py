@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from holdfast import TerminalError
 from holdfast.testing import Crash
 from holdfast.testing.sync import TestRuntime
 from moto import mock_aws
@@ -119,6 +120,14 @@ def test_whatever_dies_each_object_is_written_once(wish: Wish, monkeypatch: pyte
 def test_an_empty_prefix_is_an_empty_report(wish: Wish) -> None:
     with TestRuntime(fan_out) as runtime:
         assert runtime.call(compress, replace(wish, prefix="nothing/")) == Report()
+
+
+@pytest.mark.parametrize(
+    ("bucket", "prefix", "why"), [("nobodys", "logs/", "bucket 'nobodys' cannot be listed"), ("papers", "comp", "is below prefix 'comp'")]
+)
+def test_a_wish_that_cannot_come_true(s3: Any, bucket: str, prefix: str, why: str) -> None:
+    with TestRuntime(fan_out) as runtime, pytest.raises(TerminalError, match=why):
+        runtime.call(compress, Wish(bucket, prefix))
 
 
 def test_thousands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ async def charge(ctx: Context, wanted: Charge) -> None:
 
 @payment.handler
 async def refund(ctx: Context, payment_id: str) -> None:
-    """Undoes `charge`. Without limit of attempts, because somebody's money is at stake."""
+    """Undoes `charge`. Retried by the server's policy, which pauses in the end, for a person to look, because money is at stake."""
     await ctx.run(gateways.refund, payment_id)
 
 

@@ -1,7 +1,7 @@
 """What is in the warehouse: a virtual object for each article, whose state is the stock itself.
 
-Rules: exclusive handlers run one at a time per article, so the last teapot is sold once; `release` may come before, after and
-without its `reserve`, and may come twice.
+Rules: exclusive handlers run one at a time per article, so the last teapot is sold once; `release` may come without its
+`reserve`, and twice.
 """
 
 from dataclasses import dataclass

@@ -26,6 +26,8 @@ async def lease(ctx: Context, api: str) -> AsyncGenerator[None, None]:
     Not by `finally`: a handler that waits is suspended by an exception, and would give its place back each time. What remains are the end
     of the block, and failures for good; any other exception is retried, and keeps the place.
     """
+    if api not in LIMITS:  # said here, because an answer to `enter` would be nobody's
+        raise unknown(api)
     turn = ctx.awakeable()
     ctx.send(enter, turn.id, key=api)
     try:
@@ -71,8 +73,12 @@ async def show(ctx: SharedObjectContext) -> str:
 async def read(ctx: SharedObjectContext) -> tuple[Gate, Limits]:
     """What is remembered, and what is allowed."""
     if ctx.key not in LIMITS:
-        raise TerminalError(f"no limits are known for '{ctx.key}', only for {', '.join(LIMITS)}", code=404)
+        raise unknown(ctx.key)
     return await ctx.get("gate", Gate, default=Gate()), LIMITS[ctx.key]
+
+
+def unknown(api: str) -> TerminalError:
+    return TerminalError(f"no limits are known for '{api}', only for {', '.join(LIMITS)}", code=404)
 
 
 async def let_in(ctx: ObjectContext, gate: Gate) -> None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 
-from holdfast import RetryPolicy, Service
+from holdfast import RetryPolicy, Service, TerminalError
 from holdfast.aws import lambda_handler
 from holdfast.sync import Context
 
@@ -59,6 +59,8 @@ fan_out = Service("fan_out")
 @fan_out.handler
 def compress(ctx: Context, wish: Wish) -> Report:
     """Page by page, so that at most a page is under way; the report is also put beside the results."""
+    if wish.target.startswith(wish.prefix):
+        raise TerminalError(f"target '{wish.target}' is below prefix '{wish.prefix}': results would be worked on, too", code=400)
     report, after, complete = Report(), "", False
     while not complete:
         page = ctx.run(storage.list_page, wish.bucket, wish.prefix, after, PAGE, retry=PATIENT)

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, cast
 import boto3  # pyright: ignore[reportMissingTypeStubs]
 from botocore.config import Config  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import ClientError  # pyright: ignore[reportMissingTypeStubs]
+from holdfast import TerminalError
 
 CONNECTIONS = 100  # `holdfast dev` runs all children of a page in one process; a function on Lambda has one child
 
@@ -59,7 +60,12 @@ def s3() -> S3:
 
 def list_page(bucket: str, prefix: str, after: str, size: int) -> Page:
     """The objects whose keys come next behind `after`. A key is a better place to go on than a token, because tokens run out."""
-    answer = s3().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=size, StartAfter=after)
+    try:
+        answer = s3().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=size, StartAfter=after)
+    except ClientError as error:
+        if status_of(error) in (403, 404):  # no retry makes it right
+            raise TerminalError(f"bucket '{bucket}' cannot be listed: {error}", code=status_of(error)) from error
+        raise
     items = [Item(found["Key"], found["ETag"]) for found in answer.get("Contents", [])]
     return Page(items, complete=not answer["IsTruncated"])
 
