@@ -122,11 +122,6 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         Edit(packing.Packer, "pack", "await self._shard.until_durable(newest)", "pass"),
         Edit(packing.Packer, "_snapshots", "or page.lsn > self._shard.durable", ""),
     ],
-    "a pack carries the number of its newest entry": [
-        Edit(packing.Packer, "_write", "StoredPage(shard.durable,", "StoredPage(max(entry.lsn for entry in entries.values()),"),
-        Edit(packing.Packer, "_is_worth_it", "or there.lsn >= self._shard.durable", ""),
-    ],
-    "two write packs at the same time": [Edit(packing.Packer, "pack", "async with self._lock:", "if True:")],
     # §4.4 checkpoint
     "the checkpoint passes dirty pages": [
         Edit(flush.Flusher, "checkpoint", "checkpoint = min(first, shard.next)", "checkpoint = shard.next")
@@ -301,7 +296,7 @@ OPERATED: Final[dict[str, list[Edit]]] = {
     "an edit of state does not wait for its turn": [
         Edit(object_queue, "edit", "if document is not None and document.get(model.LOCK) is not None:", "if False:")
     ],
-    "an edit of state that is delivered again is done again": [
+    "an edit of state is done as often as it is delivered": [
         Edit(object_queue, "edit", "if recent.recall(tx, page_id, event.request) is not None:", "if False:")
     ],
     "an edit of state in the queue is lost": [Edit(object_queue, "leave", "state_edit.apply(tx, service, key, following)", "pass")],

@@ -28,6 +28,10 @@ FIRST_SEED: Final = {
     "an end does not overtake the attempt in flight": 444,
     "an edit of state is done as often as it is delivered": 93,
     "a take-over that a checkpoint has passed goes on": 140,
+    "a load does not look into packs": 3,
+    "a take-over does not look into packs": 21,
+    "a pack goes with the first of its entries": 3,
+    "a pack is written before its batch is durable": 3,
 }
 # The search ends at the first seed that shows it; it may go on for so long that a change of the coordinator's pace does not matter.
 SEEDS: Final = 200
