@@ -9,13 +9,10 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
-
 from holdfast_runtime.engine.lifecycle import LIFECYCLE
 from holdfast_runtime.engine.model import Status
 from tests.docs.blocks import ROOT
 
-pytestmark = pytest.mark.xdist_group("docs-site")  # built once
 SHOWN = {
     None: "[*]",
     Status.SCHEDULED: "scheduled",
@@ -28,13 +25,19 @@ SHOWN = {
 LINK = re.compile(r"^- \[(?P<title>[^\]]+)\]\((?P<page>[^)]+)\): (?P<about>.+)$", re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
+def test_the_site(tmp_path: Path) -> None:
+    """In one test, because building takes longer than all of its parts."""
+    site = built(tmp_path)
+    no_page_loads_anything_from_another_host(site)
+    every_page_is_in_llms_txt(site)
+    the_reference_in_llms_txt_has_signatures(site)
+
+
+def built(folder: Path) -> Path:
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1", "NO_COLOR": "1"}
-    built = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=300, check=False)
-    assert built.returncode == 0, f"mkdocs build --strict:\n{built.stdout}{built.stderr}"
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"mkdocs build --strict:\n{done.stdout}{done.stderr}"
     return folder
 
 
@@ -55,7 +58,7 @@ class Loaded(HTMLParser):
         ]
 
 
-def test_no_page_loads_anything_from_another_host(site: Path) -> None:
+def no_page_loads_anything_from_another_host(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 40
     fetched = {page: [address for address in Loaded(page.read_text()).addresses if re.match(r"(https?:)?//", address)] for page in pages}
@@ -65,7 +68,7 @@ def test_no_page_loads_anything_from_another_host(site: Path) -> None:
     assert all("vendor/mermaid.tiny.js" in page.read_text() for page in drawn)  # else the theme would fetch it
 
 
-def test_every_page_is_in_llms_txt(site: Path) -> None:
+def every_page_is_in_llms_txt(site: Path) -> None:
     text = (site / "llms.txt").read_text()
     listed = {found["page"]: found for found in LINK.finditer(text)}
     assert text.startswith("# Holdfast\n\n> ")
@@ -81,7 +84,7 @@ def test_every_page_is_in_llms_txt(site: Path) -> None:
     assert {name for name in listed if not (site / name).is_file()} == set()
 
 
-def test_the_reference_in_llms_txt_has_signatures(site: Path) -> None:
+def the_reference_in_llms_txt_has_signatures(site: Path) -> None:
     whole = (site / "llms-full.txt").read_text()
     assert "\n::: " not in whole
     assert "`lambda_handler(" in whole
