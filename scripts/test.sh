@@ -2,6 +2,8 @@
 # The whole test-suite: lint, types, tests. Arguments go to pytest, e.g. `scripts/test.sh tests/app -k serve`.
 set -eu
 cd "$(dirname "$0")/.."
+# The tests start some thousand processes: what each would compile again is kept instead.
+unset PYTHONDONTWRITEBYTECODE
 sh scripts/install.sh dev
 # The templates' linter has an environment of its own; its tests skip themselves where it is missing.
 timeout 90 sh scripts/install_tools.sh lint || echo "warning: the templates' linter could not be installed; its tests are skipped" >&2
