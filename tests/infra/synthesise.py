@@ -57,7 +57,7 @@ def main() -> None:
     package = Path(sys.argv[1])
     variants = {
         "samples": samples,
-        "internal": lambda app, package: alone(app, package, public=False, exposure=Exposure.INTERNAL),
+        "internal": lambda app, package: alone(app, package, public=False, exposure=Exposure.INTERNAL, dashboard=False),
         "api key": lambda app, package: alone(app, package, api_key_rate=7),
         "internet": lambda app, package: alone(app, package, exposure=Exposure.INTERNET, certificate=True, key=True, invokable=["shop-*"]),
     }

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.infra.conftest import ROOT, tool
+from tests.infra.dashboards import shown
 from tests.infra.long import wanted
 from tests.infra.resolving import Resolver, Stack, order
 from tests.infra.test_permissions import listed
@@ -35,7 +36,7 @@ ACCEPTED: Final = {
     "AwsSolutions-VPC7": "flow logs are the account's; the VPC of the sample is an example",
 }
 # What the template has and the constructs have not, or differently.
-OF_SAM: Final = {"AWS::Lambda::Alias", "AWS::CloudWatch::Dashboard", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress"}
+OF_SAM: Final = {"AWS::Lambda::Alias", "AWS::EC2::SecurityGroupIngress", "AWS::EC2::SecurityGroupEgress"}
 PLUMBING: Final = {"AWS::IAM::Role", "AWS::IAM::Policy", "AWS::SQS::QueuePolicy", "AWS::Logs::LogGroup"}
 
 
@@ -142,6 +143,30 @@ def test_a_key_before_the_front_door_is_the_templates(made: dict[str, Stack], st
     ]
     assert throttle == [{"RateLimit": 7, "BurstLimit": 7}] * 2
     assert not of_api(made["samples"])
+
+
+def test_the_dashboard_shows_what_the_templates_shows(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
+    assert shown(made["samples"]) == shown(stacks["default"])
+    names = [stack.only("AWS::CloudWatch::Dashboard")["DashboardName"] for stack in (made["samples"], stacks["default"])]
+    assert names == ["holdfast-holdfast"] * 2
+
+
+def test_a_dashboard_where_it_is_wanted(made: dict[str, Stack]) -> None:
+    assert {name: len(stack.of("AWS::CloudWatch::Dashboard")) for name, stack in made.items()} == {
+        "samples": 1,
+        "internal": 0,
+        "api key": 1,
+        "internet": 1,
+    }
+
+
+def test_alarms_go_off_when_the_templates_do(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
+    judged = ("Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "Threshold", "ComparisonOperator", "TreatMissingData")
+
+    def of(stack: Stack) -> list[tuple[str, ...]]:
+        return sorted(tuple(str(alarm[name]) for name in judged) for alarm in stack.of("AWS::CloudWatch::Alarm").values())
+
+    assert of(made["samples"]) == of(stacks["default"])
 
 
 def test_every_finding_has_an_answer(synthesised: dict[str, Any]) -> None:

@@ -1,15 +1,14 @@
-"""The coordinators with everything around them: storage, wake-ups, network, front door, set-up and alarms."""
+"""The coordinators with everything around them: storage, wake-ups, network, front door, set-up, alarms and dashboard."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aws_cdk import CustomResource, Duration, Stack
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_certificatemanager as acm
-from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_elasticloadbalancingv2 as elb
@@ -21,6 +20,7 @@ from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_servicediscovery as discovery
 from constructs import Construct
 
+from holdfast_cdk import observing
 from holdfast_cdk.handlers import HoldfastHandlers
 from holdfast_cdk.storage import Storage
 
@@ -38,16 +38,6 @@ SETUP_ACTIONS = (
     "UpdateItem",
 )
 HEALTH = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/restate/health', timeout=8)"
-
-# Alarms on what coordinators tell of themselves: metric, statistic, minutes, threshold, periods, what is wrong (docs/operations.md).
-TOLD = {
-    "PoisonMessages": ("MessagesRefused", "Sum", 5, 0, 1, "A message cannot become an invocation; see inbox.refused."),
-    "PagesNotWritten": ("OldestDirtyPageAge", "Maximum", 5, 3600, 1, "Changed pages have not been written to the table for an hour."),
-    "ShardsWithoutOwner": ("ShardsUnowned", "Minimum", 5, 0, 2, "A part of the work has had no coordinator for ten minutes."),
-    "ShardsLostOften": ("ShardsLost", "Sum", 15, 8, 2, "Coordinators lose shards to each other, or stand still; see shard.lost."),
-    "SlowAppends": ("AppendLatencyP99", "Average", 5, 1000, 3, "Writing to the log takes more than a second; see log.retry."),
-    "WakeupsFailing": ("WakeupsFailed", "Sum", 15, 10, 2, "Schedules for far timers are refused; see wakeups.failed."),
-}
 
 
 class Exposure(enum.Enum):
@@ -82,7 +72,8 @@ class Network:
 class HoldfastCluster(Construct):
     """image: of the coordinator. front_code: the package that `sam build EdgeFunction` makes; it serves the front door and deployments.
 
-    `table`, `bucket`, `inbox`, `dead_letters`, `service`, `edge`, `edge_url`, `edge_api`, `deploy`, `alarms` are there to be built upon.
+    `table`, `bucket`, `inbox`, `dead_letters`, `service`, `edge`, `edge_url`, `edge_api`, `deploy`, `log_group`, `alarms` and
+    `dashboard` (None without one) are there to be built upon.
     """
 
     def __init__(
@@ -102,10 +93,12 @@ class HoldfastCluster(Construct):
         invokable: Sequence[str] = (),
         api_key_rate: int | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.TWO_WEEKS,
+        dashboard: bool = True,
     ) -> None:
         """invokable: names, with wildcards, of functions that may be invoked beside those of `add_handlers`.
 
         api_key_rate: puts an API with a key before the front door, which takes so many requests a second; None: only IAM lets in.
+        dashboard: False for an account that has its own; AWS charges for more than three.
         """
         super().__init__(scope, id)
         if exposure is Exposure.INTERNET and certificate is None:
@@ -122,7 +115,8 @@ class HoldfastCluster(Construct):
         self._keys(api_key_rate)
         self._service()
         self._expose()
-        self._watch()
+        self.alarms = observing.alarms(self)
+        self.dashboard = observing.dashboard(self) if dashboard else None
 
     def add_handlers(self, id: str, function: lambda_.Function, *, concurrency: int | None = None) -> HoldfastHandlers:
         """Publishes a version of the function with each deployment, lets the coordinators invoke it, and registers it.
@@ -170,6 +164,7 @@ class HoldfastCluster(Construct):
             functions = [f"arn:{stack.partition}:lambda:{stack.region}:{stack.account}:function:{name}" for name in names]
             self._allow(role, ["lambda:InvokeFunction"], functions)
         self._allow_key(role)
+        self.log_group = self._log_group("Logs")
         self.definition.add_container(
             "coordinator",
             image=image,
@@ -194,9 +189,7 @@ class HoldfastCluster(Construct):
                 retries=3,
                 start_period=Duration.seconds(60),
             ),
-            logging=ecs.LogDrivers.aws_logs(
-                stream_prefix="coordinator", log_group=self._log_group("Logs"), mode=ecs.AwsLogDriverMode.NON_BLOCKING
-            ),
+            logging=ecs.LogDrivers.aws_logs(stream_prefix="coordinator", log_group=self.log_group, mode=ecs.AwsLogDriverMode.NON_BLOCKING),
         )
 
     def _front(self, code: lambda_.Code) -> None:
@@ -323,59 +316,15 @@ class HoldfastCluster(Construct):
             ),
         )
 
-    def _watch(self) -> None:
-        missing = cloudwatch.TreatMissingData
-        minutes = Duration.minutes(5)
-        sampled = self.service.metric_cpu_utilization(statistic="SampleCount", period=minutes)
-        throttled = cloudwatch.Metric(
-            namespace="AWS/DynamoDB",
-            metric_name="WriteThrottleEvents",
-            dimensions_map={"TableName": self.table.table_name},
-            statistic="Sum",
-            period=minutes,
-        )
-        refused = self.dead_letters.metric_approximate_number_of_messages_visible(statistic="Maximum", period=minutes)
-        oldest = self.inbox.metric_approximate_age_of_oldest_message(statistic="Maximum", period=minutes)
-        above, below = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD, cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD
-        # name: metric, threshold, comparison, periods, what no data means, what to do
-        wanted = {
-            "RefusedMessages": (refused, 0, above, 1, missing.NOT_BREACHING, "Messages could not become invocations; see inbox.refused."),
-            "OldMessages": (oldest, 300, above, 2, missing.NOT_BREACHING, "Nobody takes messages. Is the coordinator running?"),
-            "NoCoordinator": (sampled, 1, below, 2, missing.BREACHING, "No coordinator has reported for ten minutes."),
-            "Throttled": (throttled, 100, above, 2, missing.NOT_BREACHING, "DynamoDB throttles the table; work slows down."),
-            **{
-                name: (self._told(metric, statistic, period), threshold, above, periods, missing.NOT_BREACHING, text)
-                for name, (metric, statistic, period, threshold, periods, text) in TOLD.items()
-            },
-        }
-        self.alarms = [
-            cloudwatch.Alarm(
-                self,
-                name,
-                metric=metric,
-                threshold=threshold,
-                comparison_operator=comparison,
-                evaluation_periods=periods,
-                treat_missing_data=absent,
-                alarm_description=text,
-            )
-            for name, (metric, threshold, comparison, periods, absent, text) in wanted.items()
-        ]
-
-    def _told(self, metric: str, statistic: str, minutes: int) -> cloudwatch.Metric:
-        """What coordinators tell of themselves once a minute."""
-        return cloudwatch.Metric(
-            namespace="Holdfast",
-            metric_name=metric,
-            dimensions_map={"Cluster": Stack.of(self).stack_name},
-            statistic=statistic,
-            period=Duration.minutes(minutes),
-        )
-
     # -- permissions
 
     def _allow(
-        self, role: iam.IGrantable | None, actions: Sequence[str], resources: Sequence[str], *, conditions: dict[str, object] | None = None
+        self,
+        role: iam.IGrantable | None,
+        actions: Sequence[str],
+        resources: Sequence[str],
+        *,
+        conditions: Mapping[str, object] | None = None,
     ) -> None:
         """Statement by statement, because grants of the CDK give more than is needed (scans, indexes, listing)."""
         assert role is not None
