@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.infra.conftest import ROOT, tool
-from tests.infra.dashboards import shown
+from tests.infra.dashboards import parts, shown, text
 from tests.infra.long import wanted
 from tests.infra.resolving import Resolver, Stack, order
 from tests.infra.test_permissions import listed
@@ -164,7 +164,11 @@ def test_alarms_go_off_when_the_templates_do(made: dict[str, Stack], stacks: dic
     judged = ("Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "Threshold", "ComparisonOperator", "TreatMissingData")
 
     def of(stack: Stack) -> list[tuple[str, ...]]:
-        return sorted(tuple(str(alarm[name]) for name in judged) for alarm in stack.of("AWS::CloudWatch::Alarm").values())
+        named = parts(stack)
+        return sorted(
+            (*(str(alarm[name]) for name in judged), *sorted(f"{by['Name']}={text(by['Value'], named)}" for by in alarm["Dimensions"]))
+            for alarm in stack.of("AWS::CloudWatch::Alarm").values()
+        )
 
     assert of(made["samples"]) == of(stacks["default"])
 
