@@ -35,6 +35,16 @@ class IngressSendOptions(IngressOptions, total=False):
     delay: timedelta | None
 
 
+class EarlierCall(TypedDict, total=False):
+    """Keyword arguments that say which call of a handler is meant.
+
+    key: of the object or workflow. idempotency_key: what the call was made with; the run of a workflow has none.
+    """
+
+    key: str | None
+    idempotency_key: str | None
+
+
 class CallOptions(IngressOptions, total=False):
     """Keyword arguments of a call by a handler. name: of the entry in the journal."""
 
@@ -98,6 +108,27 @@ def delayed(
 ) -> tuple[Call, timedelta | None]:
     """The same for a one-way call, which may start later."""
     return resolve(target, argument, **options), delay
+
+
+def earlier(target: Handler[Any, Any] | str, *, key: str | None = None, idempotency_key: str | None = None) -> CallTarget:
+    """A call that was made before. Without idempotency_key it is the run of a workflow, of which there is one per key.
+
+    Raises TypeError or ValueError for what cannot name one.
+    """
+    service, handler = _names(target)
+    if idempotency_key is not None and not idempotency_key:
+        raise ValueError("idempotency_key is empty; give the one that the call was made with")
+    key = _key(target, key)
+    main = getattr(target, "kind", None) == "WORKFLOW"
+    if main and idempotency_key is not None:
+        raise ValueError(f"{service}/{handler} runs once per key; drop idempotency_key={idempotency_key!r}, key= names the run")
+    if idempotency_key is None and not main:
+        if not isinstance(target, str):
+            hint = "key= alone names the run of a workflow, by its main handler" if key else "without one, attach by what send returned"
+            raise ValueError(f"{service}/{handler} can be called many times; give the idempotency_key= of the call ({hint})")
+        if not key:
+            raise ValueError(f"which call of '{target}'? Give its idempotency_key=, or the key= of a workflow")
+    return CallTarget(service, handler, key, idempotency_key)
 
 
 def _names(target: Handler[Any, Any] | str) -> tuple[str, str]:

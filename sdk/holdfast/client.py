@@ -10,18 +10,20 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 from email.message import Message
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from urllib.parse import quote, urlsplit
 
 from holdfast import _calls
-from holdfast._calls import IngressOptions, IngressSendOptions
+from holdfast._calls import EarlierCall, IngressOptions, IngressSendOptions
 from holdfast._pending import ANY_SERDE, write_any
 from holdfast.errors import TerminalError
 from holdfast.options import RetryPolicy, milliseconds
+from holdfast.protocol.machine import CallTarget
 from holdfast.serde import AnyForm, As, Serde, serde_for
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ PATIENT: Final = RetryPolicy(initial_interval=timedelta(milliseconds=250), max_i
 # Turned away before anything was accepted, or lost on the way to the coordinator's own storage.
 _TURNED_AWAY: Final = frozenset({429})
 _UNCERTAIN: Final = frozenset({408, 425, 500, 502, 503, 504})
+# The ingress takes an idempotency key in a path as it stands; one with other characters travels in a body (http-api §1.2).
+_PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*")
+
+Which: TypeAlias = str | CallTarget  # an invocation, by its id or by what it was made with; without idempotency key a workflow's run
+Verb: TypeAlias = Literal["attach", "output"]
 
 
 class IngressError(Exception):
@@ -119,8 +126,7 @@ class Client:
     def call(self, target: Any, argument: Any = None, /, *, returns: Any = None, **options: Unpack[IngressOptions]) -> Any:
         """Calls a handler and waits for its result."""
         call = _calls.resolve(target, argument, returns=returns, **options)
-        answer = self._post(call, _path(call), repeatable=_repeatable(target, options.get("idempotency_key")))
-        return call.result.deserialize(answer.body)
+        return call.result.deserialize(self._called(call, _repeatable(target, call)))
 
     @overload
     def send(self, target: Handler[None, T], /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
@@ -131,48 +137,85 @@ class Client:
     def send(self, target: Any, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Sent[Any]:
         """Starts a handler, now or after `delay`, without waiting for it."""
         call, delay = _calls.delayed(target, argument, **options)
-        query = "" if delay is None else f"?delay={milliseconds(delay)}ms"
-        answer = self._post(call, f"{_path(call)}/send{query}", repeatable=_repeatable(target, options.get("idempotency_key")))
-        accepted = json.loads(answer.body)
-        return Sent(accepted["invocationId"], accepted["status"] == "PreviouslyAccepted", call.result)
+        return Sent(*self._sent(call, delay, _repeatable(target, call)), call.result)
 
     @overload
     def attach(self, invocation: Sent[T]) -> T: ...
     @overload
-    def attach(self, invocation: str, type: type[As[T]]) -> T: ...
+    def attach(self, invocation: Handler[Any, T], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    def attach(self, invocation: str, type: type[T]) -> T: ...
+    def attach(self, invocation: str, type: type[As[T]], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    def attach(self, invocation: str, type: AnyForm = ...) -> Any: ...
-    def attach(self, invocation: Sent[Any] | str, type: Any = Any) -> Any:
-        """Waits for the result of an invocation."""
-        id, serde = _named(invocation, type)
-        return serde.deserialize(self._request("GET", f"/restate/invocation/{id}/attach").body)
+    def attach(self, invocation: str, type: type[T], **call: Unpack[EarlierCall]) -> T: ...
+    @overload
+    def attach(self, invocation: str, type: AnyForm = ..., **call: Unpack[EarlierCall]) -> Any: ...
+    def attach(self, invocation: Any, type: Any = Any, **call: Unpack[EarlierCall]) -> Any:
+        """Waits for the result of an invocation.
+
+        It is named by what `send` returned, by its id, or by what it was made with: a handler (or a text 'service/handler') with the `key`
+        of a workflow's run, or with the `idempotency_key` of a call. Raises TerminalError, also 404 for an invocation that is not known.
+        """
+        which, serde = _named(invocation, type, **call)
+        return serde.deserialize(self._result(which, "attach"))
 
     @overload
     def output(self, invocation: Sent[T]) -> T: ...
     @overload
-    def output(self, invocation: str, type: type[As[T]]) -> T: ...
+    def output(self, invocation: Handler[Any, T], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    def output(self, invocation: str, type: type[T]) -> T: ...
+    def output(self, invocation: str, type: type[As[T]], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    def output(self, invocation: str, type: AnyForm = ...) -> Any: ...
-    def output(self, invocation: Sent[Any] | str, type: Any = Any) -> Any:
-        """The result of an ended invocation; raises IngressError with status 470 while it is not there."""
-        id, serde = _named(invocation, type)
-        return serde.deserialize(self._request("GET", f"/restate/invocation/{id}/output").body)
+    def output(self, invocation: str, type: type[T], **call: Unpack[EarlierCall]) -> T: ...
+    @overload
+    def output(self, invocation: str, type: AnyForm = ..., **call: Unpack[EarlierCall]) -> Any: ...
+    def output(self, invocation: Any, type: Any = Any, **call: Unpack[EarlierCall]) -> Any:
+        """The result of an ended invocation, named as for `attach`. Raises IngressError: 470 while it is not there, 404 for none."""
+        which, serde = _named(invocation, type, **call)
+        return serde.deserialize(self._result(which, "output"))
 
     def resolve_awakeable(self, id: str, value: Any = None, *, serde: Any = None) -> None:
         """Completes an awakeable."""
-        content = write_any(value) if serde is None else serde_for(serde).serialize(value)
-        self._request("POST", f"/restate/awakeables/{quote(id)}/resolve", content, {"content-type": "application/json"})
+        self._resolved(id, _written(value, serde))
 
     def reject_awakeable(self, id: str, message: str) -> None:
         """Fails an awakeable: its wait raises TerminalError 500."""
+        self._rejected(id, message)
+
+    # ---- How it gets there: a test runtime has other ways
+
+    def _called(self, call: _calls.Call, repeatable: bool) -> bytes:
+        return self._post(call, _path(call.target), repeatable=repeatable).body
+
+    def _sent(self, call: _calls.Call, delay: timedelta | None, repeatable: bool) -> tuple[str, bool]:
+        """The id, and whether it was accepted before."""
+        query = "" if delay is None else f"?delay={milliseconds(delay)}ms"
+        accepted = json.loads(self._post(call, f"{_path(call.target)}/send{query}", repeatable=repeatable).body)
+        return accepted["invocationId"], accepted["status"] == "PreviouslyAccepted"
+
+    def _result(self, which: Which, verb: Verb) -> bytes:
+        if isinstance(which, str):
+            return self._request("GET", f"/restate/invocation/{quote(which, safe='')}/{verb}").body
+        if which.idempotency_key is None:
+            return self._request("GET", f"/restate/workflow/{which.service}/{quote(which.key, safe='')}/{verb}").body
+        if _PLAIN_KEY.fullmatch(which.idempotency_key):
+            return self._request("GET", f"/restate/invocation{_path(which)}/{which.idempotency_key}/{verb}").body
+        wanted = {
+            "target": "idempotentInvocation",
+            "service": which.service,
+            "key": which.key or None,
+            "handler": which.handler,
+            "idempotencyKey": which.idempotency_key,
+        }
+        return self._request("POST", f"/restate/{verb}", json.dumps(wanted).encode(), {"content-type": "application/json"}).body
+
+    def _resolved(self, id: str, content: bytes) -> None:
+        self._request("POST", f"/restate/awakeables/{quote(id)}/resolve", content, {"content-type": "application/json"})
+
+    def _rejected(self, id: str, message: str) -> None:
         kind = {"content-type": "text/plain; charset=utf-8"}
         self._request("POST", f"/restate/awakeables/{quote(id)}/reject", message.encode(), kind)
 
-    # ---- Inside
+    # ---- HTTP
 
     def _post(self, call: _calls.Call, path: str, *, repeatable: bool) -> _Answer:
         headers = dict(call.target.headers)
@@ -241,10 +284,10 @@ class AsyncClient:
     async def call(
         self, target: str, argument: Any = None, /, *, returns: AnyForm | None = None, **options: Unpack[IngressOptions]
     ) -> Any: ...
-    async def call(self, target: Any, argument: Any = None, /, **options: Any) -> Any:
+    async def call(self, target: Any, argument: Any = None, /, *, returns: Any = None, **options: Unpack[IngressOptions]) -> Any:
         """Calls a handler and waits for its result."""
-        call: Any = self._client.call
-        return await asyncio.to_thread(call, target, argument, **options)
+        call = _calls.resolve(target, argument, returns=returns, **options)
+        return call.result.deserialize(await self._called(call, _repeatable(target, call)))
 
     @overload
     async def send(self, target: Handler[None, T], /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
@@ -252,59 +295,102 @@ class AsyncClient:
     async def send(self, target: Handler[In, T], argument: In, /, **options: Unpack[IngressSendOptions]) -> Sent[T]: ...
     @overload
     async def send(self, target: str, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Sent[Any]: ...
-    async def send(self, target: Any, argument: Any = None, /, **options: Any) -> Sent[Any]:
+    async def send(self, target: Any, argument: Any = None, /, **options: Unpack[IngressSendOptions]) -> Sent[Any]:
         """Starts a handler, now or after `delay`, without waiting for it."""
-        send: Any = self._client.send
-        sent: Sent[Any] = await asyncio.to_thread(send, target, argument, **options)
-        return sent
+        call, delay = _calls.delayed(target, argument, **options)
+        return Sent(*await self._sent(call, delay, _repeatable(target, call)), call.result)
 
     @overload
     async def attach(self, invocation: Sent[T]) -> T: ...
     @overload
-    async def attach(self, invocation: str, type: type[As[T]]) -> T: ...
+    async def attach(self, invocation: Handler[Any, T], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    async def attach(self, invocation: str, type: type[T]) -> T: ...
+    async def attach(self, invocation: str, type: type[As[T]], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    async def attach(self, invocation: str, type: AnyForm = ...) -> Any: ...
-    async def attach(self, invocation: Any, type: Any = Any) -> Any:
-        """Waits for the result of an invocation."""
-        return await asyncio.to_thread(self._client.attach, invocation, type)
+    async def attach(self, invocation: str, type: type[T], **call: Unpack[EarlierCall]) -> T: ...
+    @overload
+    async def attach(self, invocation: str, type: AnyForm = ..., **call: Unpack[EarlierCall]) -> Any: ...
+    async def attach(self, invocation: Any, type: Any = Any, **call: Unpack[EarlierCall]) -> Any:
+        """Waits for the result of an invocation.
+
+        It is named by what `send` returned, by its id, or by what it was made with: a handler (or a text 'service/handler') with the `key`
+        of a workflow's run, or with the `idempotency_key` of a call. Raises TerminalError, also 404 for an invocation that is not known.
+        """
+        which, serde = _named(invocation, type, **call)
+        return serde.deserialize(await self._result(which, "attach"))
 
     @overload
     async def output(self, invocation: Sent[T]) -> T: ...
     @overload
-    async def output(self, invocation: str, type: type[As[T]]) -> T: ...
+    async def output(self, invocation: Handler[Any, T], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    async def output(self, invocation: str, type: type[T]) -> T: ...
+    async def output(self, invocation: str, type: type[As[T]], **call: Unpack[EarlierCall]) -> T: ...
     @overload
-    async def output(self, invocation: str, type: AnyForm = ...) -> Any: ...
-    async def output(self, invocation: Any, type: Any = Any) -> Any:
-        """The result of an ended invocation; raises IngressError with status 470 while it is not there."""
-        return await asyncio.to_thread(self._client.output, invocation, type)
+    async def output(self, invocation: str, type: type[T], **call: Unpack[EarlierCall]) -> T: ...
+    @overload
+    async def output(self, invocation: str, type: AnyForm = ..., **call: Unpack[EarlierCall]) -> Any: ...
+    async def output(self, invocation: Any, type: Any = Any, **call: Unpack[EarlierCall]) -> Any:
+        """The result of an ended invocation, named as for `attach`. Raises IngressError: 470 while it is not there, 404 for none."""
+        which, serde = _named(invocation, type, **call)
+        return serde.deserialize(await self._result(which, "output"))
 
     async def resolve_awakeable(self, id: str, value: Any = None, *, serde: Any = None) -> None:
         """Completes an awakeable."""
-        await asyncio.to_thread(self._client.resolve_awakeable, id, value, serde=serde)
+        await self._resolved(id, _written(value, serde))
 
     async def reject_awakeable(self, id: str, message: str) -> None:
         """Fails an awakeable: its wait raises TerminalError 500."""
-        await asyncio.to_thread(self._client.reject_awakeable, id, message)
+        await self._rejected(id, message)
+
+    # ---- How it gets there: a test runtime has other ways
+
+    async def _called(self, call: _calls.Call, repeatable: bool) -> bytes:
+        return await asyncio.to_thread(self._client._called, call, repeatable)
+
+    async def _sent(self, call: _calls.Call, delay: timedelta | None, repeatable: bool) -> tuple[str, bool]:
+        return await asyncio.to_thread(self._client._sent, call, delay, repeatable)
+
+    async def _result(self, which: Which, verb: Verb) -> bytes:
+        return await asyncio.to_thread(self._client._result, which, verb)
+
+    async def _resolved(self, id: str, content: bytes) -> None:
+        await asyncio.to_thread(self._client._resolved, id, content)
+
+    async def _rejected(self, id: str, message: str) -> None:
+        await asyncio.to_thread(self._client._rejected, id, message)
 
 
-def _path(call: _calls.Call) -> str:
-    key = f"/{quote(call.target.key, safe='')}" if call.target.key else ""
-    return f"/{call.target.service}{key}/{call.target.handler}"
+def _path(target: CallTarget) -> str:
+    key = f"/{quote(target.key, safe='')}" if target.key else ""
+    return f"/{target.service}{key}/{target.handler}"
 
 
-def _repeatable(target: Handler[Any, Any] | str, idempotency_key: str | None) -> bool:
+def _repeatable(target: Handler[Any, Any] | str, call: _calls.Call) -> bool:
     """A workflow runs once per key, so starting it again is harmless."""
-    return idempotency_key is not None or getattr(target, "kind", None) == "WORKFLOW"
+    return call.target.idempotency_key is not None or getattr(target, "kind", None) == "WORKFLOW"
 
 
-def _named(invocation: Sent[Any] | str, type: Any) -> tuple[str, Serde[Any]]:
+def _named(invocation: Sent[Any] | Handler[Any, Any] | str, type: Any, **call: Unpack[EarlierCall]) -> tuple[Which, Serde[Any]]:
+    """Raises TypeError or ValueError for what does not go together."""
+    given = [f"{name}={value!r}" for name, value in call.items() if value is not None]
+    if isinstance(invocation, Sent) or (isinstance(invocation, str) and "/" not in invocation):
+        if given:
+            what = "what send returned" if isinstance(invocation, Sent) else f"the id '{invocation}'"
+            how = "drop it" if len(given) == 1 else "drop them"
+            raise TypeError(f"{what} names its invocation alone, found {', '.join(given)} beside it; {how}, or pass a handler instead")
+        if isinstance(invocation, Sent):
+            return invocation.invocation_id, invocation.result
+        return invocation, ANY_SERDE if type is Any else serde_for(type)
+    which = _calls.earlier(invocation, **call)
     if isinstance(invocation, str):
-        return quote(invocation, safe=""), ANY_SERDE if type is Any else serde_for(type)
-    return invocation.invocation_id, invocation.result
+        return which, ANY_SERDE if type is Any else serde_for(type)
+    if type is not Any:
+        raise TypeError(f"{invocation.full_name} says what it returns, found {type!r} beside it; drop the type")
+    return which, invocation.output
+
+
+def _written(value: Any, serde: Any) -> bytes:
+    return write_any(value) if serde is None else serde_for(serde).serialize(value)
 
 
 def _problem(answer: _Answer) -> TerminalError | IngressError:

@@ -38,7 +38,7 @@ def awaited(annotation: str) -> str:
     inner = found[1] if found else annotation
     for one, other in ITERATED.items():
         inner = inner.replace(one, other)
-    return inner.replace("PromiseHandle[Any]", "PromiseHandle")
+    return inner.replace("PromiseHandle[Any]", "PromiseHandle").replace("AsyncClient", "Client")
 
 
 def without_defaults(found: list[tuple[list[tuple[str, str, str, bool]], str]]) -> list[Any]:

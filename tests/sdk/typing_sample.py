@@ -195,6 +195,11 @@ def outside(client: Client, order: Order) -> None:
     assert_type(client.output("inv_1", Order), Order)
     assert_type(client.call("orders/checkout", order, returns=As[bool | None]), bool | None)
     assert_type(client.attach("inv_1", As[Order | None]), Order | None)
+    assert_type(client.attach(checkout, idempotency_key="i"), bool)
+    assert_type(client.output(add, key="k", idempotency_key="i"), list[str])
+    assert_type(client.attach("signup/run", As[Order | None], key="k"), Order | None)
+    client.attach(checkout, bool, idempotency_key="i")  # type: ignore[call-overload]
+    client.attach(checkout, keys="k")  # type: ignore[call-overload]
     client.call(add, "three", key="k")  # type: ignore[misc]
     client.call(add, key="k")  # type: ignore[arg-type]
     Client("http://localhost", auth="sigv4")  # type: ignore[arg-type]
@@ -205,6 +210,8 @@ async def outside_async(order: Order) -> None:
     assert_type(await client.call(add, 3, key="k"), list[str])
     assert_type(await client.call("orders/checkout", order, returns=bool, idempotency_key="k"), bool)
     assert_type(await client.attach(await client.send(checkout, order, delay=timedelta(1))), bool)
+    assert_type(await client.attach(checkout, idempotency_key="i"), bool)
+    assert_type(await client.output("orders/checkout", bool, idempotency_key="i"), bool)
     await client.send(checkout, 3)  # type: ignore[misc]
     AsyncClient("http://localhost:8080", timeout=3)  # type: ignore[arg-type]
     await client.call("a/b", 3, keys="k")  # type: ignore[call-overload]

@@ -20,8 +20,15 @@ class Backend(Protocol):
         """The id, and whether it was accepted earlier."""
         ...
 
-    async def result(self, invocation_id: str) -> bytes:
-        """Wait for the result. Raises TerminalError, Stuck, NotKept, HandlerFailed, OutOfPatience."""
+    async def result(self, invocation_id: str, *, kept: bool = True) -> bytes:
+        """Wait for the result. Raises TerminalError, Stuck, NotKept, HandlerFailed, OutOfPatience.
+
+        kept: of what the test has started also past its retention.
+        """
+        ...
+
+    async def output(self, invocation_id: str) -> bytes:
+        """The result that is there now. Raises TerminalError, and IngressError with status 470 or 404."""
         ...
 
     async def describe(self, invocation_id: str) -> Mapping[str, Any] | None: ...

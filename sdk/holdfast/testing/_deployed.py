@@ -17,9 +17,8 @@ from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlencode
 
 from holdfast._calls import Call
-from holdfast.client import Client, Sent, _path
+from holdfast.client import Client, Sent
 from holdfast.errors import TerminalError
-from holdfast.options import milliseconds
 from holdfast.testing._backend import Verb
 from holdfast.testing.errors import NotKept
 from holdfast.testing.faults import EndpointFault, StepFault
@@ -67,14 +66,9 @@ class Deployed:
         self._client = Client(stack.ingress)
 
     async def send(self, call: Call, delay: timedelta | None) -> tuple[str, bool]:
-        target = call.target
-        query = "" if delay is None else f"?delay={milliseconds(delay)}ms"
-        repeatable = target.idempotency_key is not None
-        answer = await asyncio.to_thread(self._client._post, call, f"{_path(call)}/send{query}", repeatable=repeatable)
-        accepted = json.loads(answer.body)
-        return accepted["invocationId"], accepted["status"] == "PreviouslyAccepted"
+        return await asyncio.to_thread(self._client._sent, call, delay, call.target.idempotency_key is not None)
 
-    async def result(self, invocation_id: str) -> bytes:
+    async def result(self, invocation_id: str, *, kept: bool = True) -> bytes:
         sent: Sent[bytes] = Sent(invocation_id, False, _RAW)
         try:
             return await asyncio.to_thread(self._client.attach, sent)
@@ -83,6 +77,9 @@ class Deployed:
             if (error.code, error.message) == (404, "not found") and self._stack.admin and await self.describe(invocation_id) is None:
                 raise NotKept(f"{invocation_id} is not known to {self._stack.ingress}") from error
             raise
+
+    async def output(self, invocation_id: str) -> bytes:
+        return await asyncio.to_thread(self._client._result, invocation_id, "output")
 
     async def describe(self, invocation_id: str) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] | None = await self._admin("GET", f"/holdfast/invocations/{quote(invocation_id)}")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from holdfast._calls import Call
+from holdfast.client import IngressError
 from holdfast.errors import JournalMismatchError, TerminalError
 from holdfast.logs import Log
 from holdfast.options import milliseconds
@@ -25,10 +26,10 @@ from holdfast_runtime.coordinator import requests
 from holdfast_runtime.coordinator.front import (
     Accepted,
     Done,
-    Failed,
     InvocationFilter,
     NewInvocation,
     NotFound,
+    NotReady,
     Outcome,
     RegistrationError,
     Success,
@@ -138,23 +139,29 @@ class Memory:
         if (row := await process.coordinator.describe(invocation_id)) is not None:
             self._kept_rows[str(invocation_id)] = row
 
-    async def result(self, invocation_id: str) -> bytes:
+    async def result(self, invocation_id: str, *, kept: bool = True) -> bytes:
         parsed = _parsed(invocation_id)
+        read = self._outcome if kept else _attached
         try:
-            outcome = await self._ask(lambda process, _: self._outcome(process, parsed), moves_time=True)
+            outcome = await self._ask(lambda process, _: read(process, parsed), moves_time=True)
         except Nothing:
             raise await self._stuck(invocation_id) from self._failures.get(invocation_id)
         except NotDeterministic as error:
             text = f"{error}\n\n{await self._timeline(error.invocation_id)}"
             raise NotDeterministic(text, invocation_id=error.invocation_id) from error.__cause__
-        match outcome:
-            case Success(value):
-                return value
-            case Failed(code, message, metadata):
-                failed = TerminalError(message, metadata=metadata)
-                failed.code = code
-                raise failed
-        raise NotKept(f"{invocation_id} is not known: was it purged, or is its retention over?")
+        if isinstance(outcome, NotFound):
+            raise NotKept(f"{invocation_id} is not known: was it purged, or is its retention over?")
+        return _content(outcome)
+
+    async def output(self, invocation_id: str) -> bytes:
+        parsed = _parsed(invocation_id)
+        await self.settle()
+        outcome = await self._ask(lambda process, _: process.coordinator.output(parsed))
+        if isinstance(outcome, NotReady):
+            raise IngressError(470, "the invocation exists but has not completed yet")
+        if isinstance(outcome, NotFound):
+            raise IngressError(404, "invocation not found")
+        return _content(outcome)
 
     async def _outcome(self, process: Process, invocation_id: InvocationId) -> Outcome | NotFound:
         kept = self._kept.get(str(invocation_id))
@@ -319,6 +326,19 @@ def reason(journal: Journal) -> str:
         return "an awakeable or a signal; complete it with runtime.resolve_awakeable or handle.signal"
     hints = {"await promise": "; complete it with runtime.promise(...).resolve(...)", "run": " (never executed: was it awaited?)"}
     return " and ".join(f"'{step}'{hints.get(step.kind, '')}" for step in waiting)
+
+
+async def _attached(process: Process, invocation_id: InvocationId) -> Outcome | NotFound:
+    return await process.coordinator.attach(invocation_id)
+
+
+def _content(outcome: Outcome) -> bytes:
+    """Raises TerminalError when it failed."""
+    if isinstance(outcome, Success):
+        return outcome.value
+    failed = TerminalError(outcome.message, metadata=outcome.metadata)
+    failed.code = outcome.code
+    raise failed
 
 
 def _parsed(invocation_id: str) -> InvocationId:

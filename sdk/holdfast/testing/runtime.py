@@ -16,6 +16,7 @@ from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 from holdfast import _calls
 from holdfast._calls import IngressOptions, IngressSendOptions
 from holdfast._pending import ANY_SERDE, write_any
+from holdfast.client import AsyncClient
 from holdfast.logs import Log
 from holdfast.options import milliseconds
 from holdfast.protocol import ids
@@ -23,6 +24,7 @@ from holdfast.serde import AnyForm, As, Serde, serde_for
 from holdfast.service import Handler, ServiceBase, Workflow
 from holdfast.testing import _deployed
 from holdfast.testing._backend import Backend
+from holdfast.testing._clients import AsyncRuntimeClient
 from holdfast.testing._memory import Memory
 from holdfast.testing.errors import NotDeterministic, NotKept, Stuck
 from holdfast.testing.faults import Crash, EndpointFault, Faults, StepFault
@@ -272,6 +274,10 @@ class TestRuntime:
     def invocation(self, invocation_id: str, type: Any = Any) -> Invocation[Any]:
         """A handle on an invocation by its id, e.g. one that a handler has sent."""
         return Invocation(self._backend, invocation_id, ANY_SERDE if type is Any else serde_for(type))
+
+    def client(self) -> AsyncClient:
+        """A client of this runtime, for code that takes one: `call` and `attach` move time, `output` does not."""
+        return AsyncRuntimeClient(self._backend)
 
     async def invocations(self, service: ServiceBase | str | None = None, *, status: str | None = None) -> list[Invocation[Any]]:
         """Every invocation that is known, oldest first."""

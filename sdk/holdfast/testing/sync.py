@@ -11,12 +11,14 @@ from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar, Unpack, overload
+from typing import Any, Generic, TypeVar, Unpack, overload
 
 from holdfast._calls import IngressOptions, IngressSendOptions
+from holdfast.client import Client
 from holdfast.serde import AnyForm, As
 from holdfast.service import Handler, ServiceBase, Workflow
 from holdfast.testing import runtime
+from holdfast.testing._clients import Run, RuntimeClient
 from holdfast.testing.journal import Journal
 from holdfast.testing.mocks import Mock
 from holdfast.testing.replay import Replayed
@@ -26,16 +28,10 @@ In = TypeVar("In")
 T = TypeVar("T")
 
 
-class _Run(Protocol):
-    """Runs a coroutine to its end in the runtime's own loop."""
-
-    def __call__(self, work: Coroutine[Any, Any, T], /) -> T: ...
-
-
 class Invocation(Generic[T]):
     """An invocation that the test has started, or knows the id of."""
 
-    def __init__(self, inner: runtime.Invocation[T], run: _Run) -> None:
+    def __init__(self, inner: runtime.Invocation[T], run: Run) -> None:
         self._inner = inner
         self._run = run
 
@@ -95,7 +91,7 @@ class Invocation(Generic[T]):
 class PromiseHandle:
     """A durable promise of a workflow, seen from the test."""
 
-    def __init__(self, inner: runtime.PromiseHandle[Any], run: _Run) -> None:
+    def __init__(self, inner: runtime.PromiseHandle[Any], run: Run) -> None:
         self._inner = inner
         self._run = run
 
@@ -190,6 +186,10 @@ class TestRuntime:
     def invocation(self, invocation_id: str, type: Any = Any) -> Invocation[Any]:
         """A handle on an invocation by its id."""
         return Invocation(self._runtime.invocation(invocation_id, type), self._run)
+
+    def client(self) -> Client:
+        """A client of this runtime, for code that takes one: `call` and `attach` move time, `output` does not."""
+        return RuntimeClient(self._runtime.client(), self._run)
 
     def invocations(self, service: ServiceBase | str | None = None, *, status: str | None = None) -> list[Invocation[Any]]:
         """Every invocation that is known, oldest first."""

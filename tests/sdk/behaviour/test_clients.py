@@ -56,6 +56,8 @@ def test_a_client_sends_attaches_and_answers_awakeables(served: Served, tag: str
     assert early.value.status == 470
     client.resolve_awakeable(line(""), Order("o", []))
     assert client.attach(sent) == client.output(sent) == client.attach(sent.invocation_id, Order) == Order("o", [])
+    assert client.attach(async_services.answered, idempotency_key=tag) == Order("o", [])
+    assert client.output("async/answered", Order, idempotency_key=tag) == Order("o", [])
     rejected = client.send(sync_services.answered, f"{tag}-2", delay=MOMENT)
     client.reject_awakeable(line("-2"), "no")
     with pytest.raises(TerminalError, match="no"):
@@ -63,6 +65,7 @@ def test_a_client_sends_attaches_and_answers_awakeables(served: Served, tag: str
     started = client.send(sync_services.run, User("Ann", 50), key=tag)
     assert client.attach(started) == "Ann expired"
     assert client.send(sync_services.run, User("Bob", 50), key=tag).accepted_before
+    assert client.attach(sync_services.run, key=tag) == client.output(sync_services.run, key=tag) == "Ann expired"
 
 
 async def test_the_async_client(served: Served, tag: str, line: Callable[[str], str]) -> None:
@@ -70,6 +73,9 @@ async def test_the_async_client(served: Served, tag: str, line: Callable[[str], 
     assert await client.call(async_services.add, 2, key=tag) == 2
     sent = await client.send(async_services.add, 3, key=tag)
     assert await client.attach(sent) == await client.output(sent) == 5
+    odd = f"{tag}/ä b"
+    assert await client.call(async_services.add, 2, key=odd, idempotency_key=f"{tag}/o d") == 2
+    assert await client.output(async_services.add, key=odd, idempotency_key=f"{tag}/o d") == 2
     asked = [await client.send(sync_services.answered, f"{tag}-{n}") for n in range(2)]
     await client.resolve_awakeable(line("-0"), Order("o", []))
     await client.reject_awakeable(line("-1"), "no")
