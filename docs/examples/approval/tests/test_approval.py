@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from holdfast import IngressError, TerminalError
+from holdfast import TerminalError
 from holdfast.testing.sync import Invocation, TestRuntime
 
 from approval import gateways, web
@@ -13,22 +13,6 @@ from approval.services import ESCALATE_AFTER, EXPIRES_AFTER, REMIND_AFTER, Decis
 
 REQUEST = Request("a <press> for 9,000", "rolf", "eva", "mia")
 A_MINUTE = timedelta(minutes=1)
-
-
-class Ingress:
-    """The page's client, answered by the runtime of the test."""
-
-    def __init__(self, runtime: TestRuntime) -> None:
-        self.runtime = runtime
-
-    def resolve_awakeable(self, id: str, value: object = None) -> None:
-        self.runtime.resolve_awakeable(id, value)
-
-    def output(self, invocation: str, type: type[Decision]) -> Decision:
-        found = self.runtime.invocation(invocation, type)
-        if found.status() != "completed":
-            raise IngressError(470, "not ready")
-        return found.result()
 
 
 @pytest.fixture
@@ -62,7 +46,7 @@ def click(runtime: TestRuntime, mail: tuple[str, str], verdict: str | None = Non
     found = re.search(r"\?(\S+)", mail[1])
     assert found is not None
     form = "" if verdict is None else f"verdict={verdict}&comment={comment}"
-    status, html = web.page(Ingress(runtime), "POST" if verdict else "GET", found[1], form)
+    status, html = web.page(runtime.client(), "POST" if verdict else "GET", found[1], form)
     assert status == 200
     return html
 
@@ -148,12 +132,5 @@ def test_a_crash_of_the_coordinator_loses_no_day(runtime: TestRuntime, asked: In
 @pytest.mark.parametrize(
     ("query", "form", "status"), [("", "", 400), ("request=inv_1&link=sign_1&by=eva", "verdict=maybe", 404), ("request=x", "", 400)]
 )
-def test_a_broken_link(query: str, form: str, status: int) -> None:
-    class Refusing:
-        def resolve_awakeable(self, id: str, value: object = None) -> None:
-            raise IngressError(400, "no awakeable id")
-
-        def output(self, invocation: str, type: type[Decision]) -> Decision:
-            raise IngressError(400, "no invocation id")
-
-    assert web.page(Refusing(), "POST", query, form)[0] == status
+def test_a_broken_link(runtime: TestRuntime, query: str, form: str, status: int) -> None:
+    assert web.page(runtime.client(), "POST", query, form)[0] == status

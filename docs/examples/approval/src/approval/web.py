@@ -8,7 +8,7 @@ import base64
 import os
 from collections.abc import Callable, Iterable
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from holdfast import Client, IngressError, TerminalError
@@ -20,14 +20,7 @@ FORM = """<form method="post"><input name="comment" placeholder="Comment">
 <button name="verdict" value="approve">Approve</button><button name="verdict" value="reject">Reject</button></form>"""
 
 
-class Ingress(Protocol):
-    """What the page needs of `holdfast.Client`."""
-
-    def resolve_awakeable(self, id: str, value: Any = None) -> None: ...
-    def output(self, invocation: str, type: type[Decision]) -> Decision: ...
-
-
-def page(ingress: Ingress, method: str, query: str, form: str) -> tuple[int, str]:
+def page(ingress: Client, method: str, query: str, form: str) -> tuple[int, str]:
     """Status and HTML of the answer to one request. `query` and `form` are URL-encoded."""
     asked, given = parse_qs(query), parse_qs(form)
     try:
@@ -49,7 +42,7 @@ def page(ingress: Ingress, method: str, query: str, form: str) -> tuple[int, str
     return 200, text("Thank you. Your answer was recorded; open the link again to see the decision.")
 
 
-def decided(ingress: Ingress, request_id: str) -> Decision | None:
+def decided(ingress: Client, request_id: str) -> Decision | None:
     """The decision, None while there is none."""
     try:
         return ingress.output(request_id, Decision)
