@@ -46,8 +46,10 @@ def test_every_block_is_run(pytester: pytest.Pytester, monkeypatch: pytest.Monke
 
         (command,) = [content for language, content in BLOCKS if language == "console"]
         options = command.replace("http://127.0.0.1:8080", ingress).replace("http://127.0.0.1:9070", admin).split()[1:]
-        deployed = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, "test_plain.py", "test_time.py", "test_mocks.py")
-        deployed.assert_outcomes(passed=1, skipped=2)
+        deployed = pytester.runpytest_subprocess(
+            "-p", "no:cacheprovider", *options, "test_plain.py", "test_client.py", "test_time.py", "test_mocks.py"
+        )
+        deployed.assert_outcomes(passed=2, skipped=2)
 
 
 def export_an_order(shop: object, ingress: str, admin: str, file: Path) -> None:
