@@ -13,7 +13,7 @@ import pytest
 
 from .world import World
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "600"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
 CHUNK = 25
 
 # What must have happened at least once in the first COVERED seeds, or the simulation has lost a part of the world.
