@@ -47,11 +47,14 @@ fi
 
 echo "Installing ($extra) ..."
 pip="$venv/bin/python -m pip --disable-pip-version-check"
-# uv reads the lock; pip installs, because it is pip that is configured where package indexes are mirrored.
+# uv reads the lock and installs, in a quarter of pip's time. Where package indexes are mirrored it may be pip alone that knows how: then pip does.
 [ -x "$venv/bin/uv" ] || $pip install -q uv
 wanted=$(mktemp)
 trap 'rm -f "$wanted"' EXIT
 "$venv/bin/uv" export -q --frozen --no-emit-project --extra "$extra" --format requirements-txt >"$wanted"
-$pip install -q -r "$wanted"
+mirror=$($pip config get global.index-url 2>/dev/null || true)
+[ -z "$mirror" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$mirror}"
+UV_HTTP_TIMEOUT=60 timeout 300 "$venv/bin/uv" pip install -q --compile-bytecode --python "$venv/bin/python" -r "$wanted" ||
+  $pip install -q -r "$wanted"
 $pip install -q --no-deps -e .
 echo "$checksum" >"$venv/.installed-$extra"

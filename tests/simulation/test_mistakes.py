@@ -26,6 +26,7 @@ FIRST_SEED: Final = {
     "results that are not kept are not remembered": 125,
     "an arrival is still called fresh when it is sent again": 10,
     "an output without its end counts for nothing": 60,
+    "a lost shard that belongs elsewhere is not released": 52,
     "an end does not overtake the attempt in flight": 444,
     "an edit of state is done as often as it is delivered": 93,
     "a take-over that a checkpoint has passed goes on": 140,
@@ -41,6 +42,7 @@ SEEDS: Final = 200
 RARE: Final = frozenset(
     {
         "the answer of an overtaken attempt counts",
+        "an end does not overtake the attempt in flight",
         "a second completion of a promise replaces the first",
         "an arrival that comes over the network is trusted to be fresh",
         "a request is forgotten while it may still be delivered again",

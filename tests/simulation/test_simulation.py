@@ -13,7 +13,7 @@ import pytest
 
 from .world import World
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "150"))  # behind the COVERED ones
 CHUNK = 25
 
 # What must have happened at least once in the first COVERED seeds, or the simulation has lost a part of the world.
@@ -49,9 +49,9 @@ EVENTS = (
 )
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+@pytest.mark.parametrize("first", range(COVERED, COVERED + SEEDS, CHUNK))
 def test_invariants_hold_whatever_fails(first: int) -> None:
-    for seed in range(first, min(first + CHUNK, SEEDS)):
+    for seed in range(first, min(first + CHUNK, COVERED + SEEDS)):
         try:
             World(seed).play()
         except BaseException as error:
