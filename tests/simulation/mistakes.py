@@ -212,7 +212,12 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     "an arrival is still called fresh when it is sent again": [Edit(node, "again", "if not event.fresh:", "if True:")],
     "a timer fires early": [
-        Edit(timers.Timers, "_push", "first = self._heap[0]", "entry = (entry[0] - 25, *entry[1:])\n    first = self._heap[0]"),
+        Edit(
+            timers.Timers,
+            "_push",
+            "first = self._heap[0]",
+            "entry = (entry[0] - 25 * (entry[1] != _RETRY), *entry[1:])\n    first = self._heap[0]",
+        ),
         Edit(engine_timers, "take", "found[0] > tx.now", "False"),
     ],
     "a second completion of a promise replaces the first": [
