@@ -122,7 +122,7 @@ class System:
         return found
 
     async def until(self, statement: str, expected: Callable[[list[dict[str, Any]]], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not expected(await self.rows(statement)):  # noqa: ASYNC110 - what is waited for shows in answers alone
                 await asyncio.sleep(0.05)
 
