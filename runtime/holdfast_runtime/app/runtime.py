@@ -173,8 +173,7 @@ class Runtime:
             drain = InboxDrain(self.coordinator, queue, self.clock, self.metrics)
             drain.start()
             self._started.push_async_callback(drain.close)
-        refreshing = asyncio.create_task(self._refresh())
-        self._started.callback(refreshing.cancel)
+        self._keep_going(self._refresh())
         if isinstance(config.store, DynamoDbTable) and config.blob_sweep:
             weekly = WeeklySweep(store.registry, lambda: self.node.shards, self.clock, partial(in_a_process, config.store))
             self._keep_going(weekly.run())

@@ -48,14 +48,14 @@ class Flusher:
         self._checkpoint = -1
         self._packable: dict[str, int] = {}  # dirty pages that may go into a pack, with the ms when their ids were made
         self._packer = Packer(shard, self)
-        self._is_overdue = False  # as said last
+        self.is_overdue = False
         self._marks: deque[tuple[int, int]] = deque([(shard.next, 0)])  # a position of the log, and what we had written before it
 
     def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
         """Pages were changed in the open batch."""
         for page_id, page in touched.items():
-            if page_id[0] == "I":
-                self._note(page_id, page)
+            note_end(page_id, page)
+            self._note(page_id, page)
             if page.first is None:
                 page.first = open_batch
                 page.first_at = now
@@ -66,8 +66,9 @@ class Flusher:
                 self._vanished.append((page_id, page, open_batch))
 
     def _note(self, page_id: str, page: Page) -> None:
-        """An invocation has changed: has it ended, and may it be packed?"""
-        note_end(page)
+        """A page has changed: is it of an invocation that has ended, and may it be packed?"""
+        if page_id[0] != "I":
+            return
         self._packable.pop(page_id, None)
         if page.document is not None and not page.stored and packs.is_packable(page.document):
             minted = packs.minted_ms(page_id)
@@ -146,6 +147,8 @@ class Flusher:
     def _with_those_of(self, page_ids: list[str], width_ms: int) -> list[str]:
         """And what may be packed with one of them, in a pack of that width: so that no pack is written twice."""
         spans = {self._packable[page_id] // width_ms for page_id in page_ids if page_id in self._packable}
+        if not spans:  # most times, and there may be a hundred thousand that could be packed
+            return page_ids
         chosen = set(page_ids)
         return page_ids + [p for p, minted in self._packable.items() if minted // width_ms in spans and p not in chosen]
 
@@ -251,17 +254,16 @@ class Flusher:
         oldest = next(iter(self._dirty.values()), None)  # they are in the order in which they became dirty
         return self._shard.environment.clock.monotonic() - oldest.first_at if oldest is not None else 0.0
 
-    def is_overdue(self) -> bool:
-        """Writing back does not get on, and the log it would relieve expires one day: take no new work (storage design §4.4)."""
-        return self.oldest_age_s() >= self._shard.environment.settings.overdue_s
-
     def watch(self) -> None:
-        """Say so, when it begins and when it is over. Asked by the heartbeat, because our own loop may be what is stuck."""
-        if self.is_overdue() is self._is_overdue:
+        """Writing back does not get on, and the log it would relieve expires one day: take no new work (storage design §4.4), and say so.
+
+        The heartbeat looks, because our own loop may be what is stuck; each request does not, because the oldest is not found at once.
+        """
+        if (self.oldest_age_s() >= self._shard.environment.settings.overdue_s) is self.is_overdue:
             return
-        self._is_overdue = not self._is_overdue
+        self.is_overdue = not self.is_overdue
         facts = {"shard": self._shard.number, "pages": self.dirty, "oldest_s": round(self.oldest_age_s())}
-        if self._is_overdue:
+        if self.is_overdue:
             log.critical("pages.overdue", extra=facts)
         else:
             log.info("pages.written", extra=facts)

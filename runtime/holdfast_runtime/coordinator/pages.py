@@ -22,7 +22,7 @@ async def document_of(stored: StoredPage | None, read_blob: Callable[[str], Awai
     return document  # type: ignore[no-any-return]
 
 
-def note_end(page: Page) -> None:
-    """Of an invocation's page, after each change: remember when its result is over, for what is left of it in the store (flush.py)."""
-    if page.document is not None:
+def note_end(page_id: str, page: Page) -> None:
+    """After each change: remember when the result of an invocation is over, for what is left of its page in the store (flush.py)."""
+    if page_id[0] == "I" and page.document is not None:
         page.over_at = max(page.over_at, page.document.get(model.EXPIRES_AT) or 0)

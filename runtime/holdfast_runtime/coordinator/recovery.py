@@ -125,8 +125,7 @@ def _apply(pages: dict[str, Page], lsn: int, batch: list[list[Any]]) -> None:
             changed.add(operation[0])
             page.document = apply(page.document, operation)
             page.lsn = lsn
-            if operation[0][0] == "I":
-                note_end(page)
+            note_end(operation[0], page)
             if page.first is None:
                 page.first = lsn
 
@@ -142,8 +141,7 @@ async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, 
             found = stored.get(page_id)
             document = await document_of(found, lambda i: _insist(environment, lambda: environment.store.blobs.get(i)))
             pages[page_id] = page = Page(document, found.lsn if found is not None else -1, stored=found is not None)
-            if page_id[0] == "I":
-                note_end(page)
+            note_end(page_id, page)
     return pages
 
 

@@ -169,8 +169,7 @@ class Shard:
                     continue  # replaced as a whole in the meantime
                 page = Page(documents.get(page_id), found.lsn if found is not None else -1, stored=found is not None)
                 page.used = self.environment.clock.monotonic()
-                if page_id[0] == "I":
-                    note_end(page)
+                note_end(page_id, page)
                 self.pages[page_id] = page
                 self.flusher.loaded(page_id, len(found.document) if found is not None and found.document is not None else 0)
         finally:
