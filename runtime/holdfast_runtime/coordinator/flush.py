@@ -1,8 +1,7 @@
 """Writing pages back, advancing the checkpoint, forgetting what is cold (storage design §4.3, §4.4).
 
 A page is dirty from its first change that is not in the store. It is written only as it stood after some closed batch, and only when that
-batch is
-durable: the write-ahead rule. The checkpoint is the first batch that any dirty page still needs.
+batch is durable: the write-ahead rule. The checkpoint is the first batch that any dirty page still needs.
 Finished invocations go to the store together, as packs (packing.py): all that began in the same minutes when the first of them is due.
 """
 
@@ -11,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -41,14 +40,14 @@ UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
 class Flusher:
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._dirty: dict[str, Page] = {}
+        self._dirty: OrderedDict[str, Page] = OrderedDict()  # since when; its first is found at once, which a dict does not promise
         self._bytes: dict[str, int] = {}  # encoded size of the pages in memory, as far as known
         self._total = 0
         self._vanished: deque[tuple[str, Page, int]] = deque()  # dropped before they were ever stored, with the batch that dropped them
         self._checkpoint = -1
         self._packable: dict[str, int] = {}  # dirty pages that may go into a pack, with the ms when their ids were made
         self._packer = Packer(shard, self)
-        self.is_overdue = False
+        self._is_overdue = False  # as said last
         self._marks: deque[tuple[int, int]] = deque([(shard.next, 0)])  # a position of the log, and what we had written before it
 
     def dirtied(self, touched: dict[str, Page], open_batch: int, now: float) -> None:
@@ -254,16 +253,17 @@ class Flusher:
         oldest = next(iter(self._dirty.values()), None)  # they are in the order in which they became dirty
         return self._shard.environment.clock.monotonic() - oldest.first_at if oldest is not None else 0.0
 
-    def watch(self) -> None:
-        """Writing back does not get on, and the log it would relieve expires one day: take no new work (storage design §4.4), and say so.
+    def is_overdue(self) -> bool:
+        """Writing back does not get on, and the log it would relieve expires one day: take no new work (storage design §4.4)."""
+        return self.oldest_age_s() >= self._shard.environment.settings.overdue_s
 
-        The heartbeat looks, because our own loop may be what is stuck; each request does not, because the oldest is not found at once.
-        """
-        if (self.oldest_age_s() >= self._shard.environment.settings.overdue_s) is self.is_overdue:
+    def watch(self) -> None:
+        """Say so, when it begins and when it is over. Asked by the heartbeat, because our own loop may be what is stuck."""
+        if self.is_overdue() is self._is_overdue:
             return
-        self.is_overdue = not self.is_overdue
+        self._is_overdue = not self._is_overdue
         facts = {"shard": self._shard.number, "pages": self.dirty, "oldest_s": round(self.oldest_age_s())}
-        if self.is_overdue:
+        if self._is_overdue:
             log.critical("pages.overdue", extra=facts)
         else:
             log.info("pages.written", extra=facts)

@@ -79,7 +79,7 @@ async def answerable(shard: Shard, lsn: int) -> None:
 
 async def arrive(shard: Shard, event: Arrive, *, wait: bool) -> Arrived:
     """The acknowledgement once it is durable; with `wait` the result."""
-    event.closed = shard.flusher.is_overdue
+    event.closed = shard.flusher.is_overdue()
     answer, lsn = await shard.perform(event)
     assert isinstance(answer, Arrived)
     if not (wait and answer.result is None and answer.arrival in (Arrival.NEW, Arrival.KNOWN)):
