@@ -31,7 +31,7 @@ from tests.surfaces.http import Answer, Http
 greeter = Service("ApiGreeter")
 counter = VirtualObject("ApiCounter")
 flow = Workflow("ApiFlow")
-SLOW = RetryPolicy(initial_interval=timedelta(hours=1))
+SLOW = RetryPolicy(initial_interval=timedelta(hours=1), max_interval=timedelta(hours=1))
 
 
 @greeter.handler

@@ -264,6 +264,18 @@ async def test_a_process_that_dies_costs_one_statement_at_most(monkeypatch: pyte
         assert await system.rows("SELECT count(*) AS n FROM sys_invocation") == [{"n": 0}]
 
 
+async def test_what_the_server_holds_is_not_what_its_engine_has_used() -> None:
+    """A process inherits the peak that getrusage tells of from the one that started it, and would never be used twice."""
+    others = set(_engine_processes())
+    held = bytearray(worker.KEPT_BYTES + 64 * 1024 * 1024)
+    held[::4096] = b"x" * len(held[::4096])  # a byte of each page, so that the system has given it
+    async with serving() as system:
+        assert await system.rows("SELECT 1 AS one") == [{"one": 1}]
+        first = set(_engine_processes()) - others
+        assert await system.rows("SELECT 1 AS one") == [{"one": 1}]
+        assert set(_engine_processes()) - others == first
+
+
 def _engine_processes() -> list[int]:
     """Children of this process that run the engine."""
     children = [int(pid) for task in Path("/proc/self/task").glob("*/children") for pid in task.read_text().split()]

@@ -53,7 +53,7 @@ def main() -> None:
             _send(sink, {"end": True})
         except Refused as refused:
             _send(sink, {"error": [refused.status, str(refused)]})
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > max(KEPT_BYTES, 2 * pool_bytes):
+        if _peak_bytes() > max(KEPT_BYTES, 2 * pool_bytes):
             return
 
 
@@ -166,6 +166,21 @@ def _limit_memory(extra_bytes: int) -> None:
     if statm.exists():
         limit = int(statm.read_text().split()[0]) * resource.getpagesize() + extra_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _peak_bytes() -> int:
+    """The most memory this process ever held.
+
+    Where the system tells it of this program alone (Linux, VmHWM): what getrusage tells is inherited from the program that started it
+    (getrusage(2), ru_maxrss, is kept across execve).
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @contextmanager
