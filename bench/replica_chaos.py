@@ -1,6 +1,7 @@
 """Several replicas on one DynamoDB table, killed, paused, stopped, scaled and cut off from each other under load.
 
     .venv/bin/python -m bench.replica_chaos [--events 100] [--rounds 1] [--seed 1] [--faults]     anything may happen
+    .venv/bin/python -m bench.replica_chaos --crashes [--events 100] ..                            kills and pauses alone, of three replicas
     .venv/bin/python -m bench.replica_chaos --rolling 20                                           deployments, no error allowed
     .venv/bin/python -m bench.replica_chaos --failover 20 [--pause]                                how long a crash is felt, default times
 
@@ -50,6 +51,7 @@ CALM_LIMIT_S: Final = 180.0
 class Options:
     seed: int = 1
     faults: bool = False
+    crashes: bool = False  # nothing but kills and pauses
     clients: int = 3  # of each kind
     most: int = 4  # replicas
     longest_pause_s: float = 60.0
@@ -82,10 +84,12 @@ class World:
         free = [replica for replica in self.replicas if replica not in self._busy]
         there = [replica for replica in free if replica.wanted]
         absent = [replica for replica in free if not replica.wanted]
-        kinds = ["kill"] * 4 + ["pause"] * 4 + ["stop", "cut", "swallow"] + ["join"] * (2 if absent else 0) + ["leave"] * (len(there) > 1)
-        kinds += ["faults"] * 2 * (self.proxy is not None)
+        kinds = ["kill"] * 4 + ["pause"] * 4
+        if not self.options.crashes:
+            kinds += ["stop", "cut", "swallow"] + ["join"] * (2 if absent else 0) + ["leave"] * (len(there) > 1)
+            kinds += ["faults"] * 2 * (self.proxy is not None)
         kind = self.chance.choice(kinds)
-        if not there and kind not in ("faults", "join"):
+        if not there and (self.options.crashes or kind not in ("faults", "join")):
             return
         replica = self.chance.choice(absent if kind == "join" else there or self.replicas)
         self.counts[kind] += 1
@@ -332,6 +336,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=100, help="of one round")
     parser.add_argument("--rounds", type=int, default=1, help="each on a fresh table, with the next seed")
+    parser.add_argument("--crashes", action="store_true", help="nothing but kills and pauses, of three replicas")
     parser.add_argument("--rolling", type=int, metavar="DEPLOYMENTS")
     parser.add_argument("--failover", type=int, metavar="CRASHES")
     parser.add_argument("--pause", action="store_true", help="with --failover: paused for a minute instead of killed")
@@ -342,7 +347,7 @@ def main() -> int:
     chosen = parser.parse_args()
     failed = 0
     for number in range(chosen.rounds):
-        options = Options(chosen.seed + number, chosen.faults, chosen.clients)
+        options = Options(chosen.seed + number, chosen.faults, chosen.crashes, chosen.clients, most=3 if chosen.crashes else 4)
         begin = time.monotonic()
         with processes.folder() as base:
             if chosen.rolling:
