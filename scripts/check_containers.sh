@@ -3,6 +3,8 @@
 # where none answers and that is allowed. Where no engine can run it says so and ends with 0: what it finds is about this project or nothing.
 set -eu
 cd "$(dirname "$0")/.."
+# As in test.sh: the AWS tools are large, and would be compiled anew by each of their processes.
+unset PYTHONDONTWRITEBYTECODE
 log=$(mktemp)
 engine=
 

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast_runtime.app import config_docs
-from holdfast_runtime.app.config import Configuration, from_texts, resolve
-from holdfast_runtime.app.config_kinds import (
+from holdfast_runtime.app.config import docs as config_docs
+from holdfast_runtime.app.config.kinds import (
     HEADERS,
     HOST_AND_PORT,
     NAME,
@@ -36,8 +35,9 @@ from holdfast_runtime.app.config_kinds import (
     format_size,
     parse_size,
 )
-from holdfast_runtime.app.config_settings import SETTINGS, Setting
-from holdfast_runtime.app.config_toml import read_toml
+from holdfast_runtime.app.config.resolving import Configuration, from_texts, resolve
+from holdfast_runtime.app.config.settings import SETTINGS, Setting
+from holdfast_runtime.app.config.toml import read_toml
 from holdfast_runtime.app.errors import CliError
 from tests.app.toolbox import Done, Server, cli, in_terminal, project
 
@@ -395,7 +395,7 @@ def test_dev_hands_its_settings_to_the_process_that_serves(tmp_path: Path) -> No
 
 def test_the_document_is_the_declaration() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == config_docs.document(), (
-        "run: python -m holdfast_runtime.app.config_docs > docs/configuration.md"
+        "run: python -m holdfast_runtime.app.config.docs > docs/configuration.md"
     )
 
 

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from holdfast import Context, ObjectContext, RetryPolicy, Service, VirtualObject, asgi
 from holdfast.endpoint import Endpoint
-from holdfast_runtime.app.config import Resolved, resolve
-from holdfast_runtime.app.config_kinds import Address, Choice, Duration, File, Real, Size, Text, Url, Whole
-from holdfast_runtime.app.config_settings import SETTINGS, Setting
-from holdfast_runtime.app.config_wiring import coordinator_settings, runtime_config
+from holdfast_runtime.app.config.kinds import Address, Choice, Duration, File, Real, Size, Text, Url, Whole
+from holdfast_runtime.app.config.resolving import Resolved, resolve
+from holdfast_runtime.app.config.settings import SETTINGS, Setting
+from holdfast_runtime.app.config.wiring import coordinator_settings, runtime_config
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.surfaces.server import Listener, serve

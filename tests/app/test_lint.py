@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from holdfast_runtime.app.errors import CliError
-from holdfast_runtime.app.lint import Report, lint
-from holdfast_runtime.app.lint_rules import TITLES
+from holdfast_runtime.app.lint.rules import TITLES
+from holdfast_runtime.app.lint.searching import Report, lint
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "determinism.md").read_text()

@@ -10,8 +10,8 @@ import pytest
 
 from holdfast import Context, Service
 from holdfast.endpoint import Endpoint
-from holdfast_runtime.app.config import resolve
-from holdfast_runtime.app.config_wiring import runtime_config
+from holdfast_runtime.app.config.resolving import resolve
+from holdfast_runtime.app.config.wiring import runtime_config
 from holdfast_runtime.app.runtime import Runtime, TokensUnusable
 from tests.app.toolbox import Done, cli
 from tests.surfaces.http import Http

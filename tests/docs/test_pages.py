@@ -31,7 +31,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast_runtime.app.lint import lint
+from holdfast_runtime.app.lint.searching import lint
 from tests.docs.blocks import ROOT, Action, PageError, files, pages, parse, shown
 from tests.docs.running import Page
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pytest
 
-from holdfast_runtime.app.lint import lint
+from holdfast_runtime.app.lint.searching import lint
 from tests.infra.conftest import LINT, tool
 from tests.infra.resolving import PSEUDO, Resolver, Stack, needs, order, references
 from tests.sdk.test_typing import NODE, PYRIGHT

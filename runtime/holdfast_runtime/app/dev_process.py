@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from holdfast_runtime.app.commands.serve import ready_line, start_logging
-from holdfast_runtime.app.config import from_texts
+from holdfast_runtime.app.config.resolving import from_texts
 from holdfast_runtime.app.errors import CliError
 from holdfast_runtime.app.logging import LogFormat
 from holdfast_runtime.app.output import console, error_line
@@ -48,7 +48,7 @@ def serve(config: Mapping[str, Any]) -> NoReturn:
         raise CliError(str(error), BROKEN_CODE if config["supervised"] else error.exit_code) from error
 
     from holdfast_runtime.app import process
-    from holdfast_runtime.app.config_wiring import runtime_config
+    from holdfast_runtime.app.config.wiring import runtime_config
 
     ingress, admin = (socket.socket(fileno=descriptor) for descriptor in config["sockets"])
 

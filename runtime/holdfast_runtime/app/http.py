@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from holdfast_runtime.app.config import client_value
+from holdfast_runtime.app.config.resolving import client_value
 from holdfast_runtime.app.errors import CliError, Unreachable, misuse
 
 TIMEOUT_S: Final = 35.0  # the server answers within 30, if only to say that it cannot

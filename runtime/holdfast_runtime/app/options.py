@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from holdfast_runtime.app.config import client_value
-from holdfast_runtime.app.config_settings import BY_NAME
+from holdfast_runtime.app.config.resolving import client_value
+from holdfast_runtime.app.config.settings import BY_NAME
 from holdfast_runtime.app.errors import CliError, misuse
 
 

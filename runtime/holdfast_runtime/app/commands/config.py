@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast_runtime.app.config import DEFAULT, Configuration, Resolved
-from holdfast_runtime.app.config_options import with_settings
+from holdfast_runtime.app.config.options import with_settings
+from holdfast_runtime.app.config.resolving import DEFAULT, Configuration, Resolved
 from holdfast_runtime.app.errors import misuse
 from holdfast_runtime.app.options import AsJson
 

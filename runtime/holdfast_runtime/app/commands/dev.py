@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from holdfast_runtime.app.config import Configuration
-from holdfast_runtime.app.config_options import with_settings
+from holdfast_runtime.app.config.options import with_settings
+from holdfast_runtime.app.config.resolving import Configuration
 from holdfast_runtime.app.errors import CliError, misuse
 
 if TYPE_CHECKING:

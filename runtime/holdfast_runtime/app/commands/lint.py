@@ -11,7 +11,7 @@ from holdfast_runtime.app.options import AsJson
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from holdfast_runtime.app.lint import Report
+    from holdfast_runtime.app.lint.searching import Report
 
 Targets = Annotated[
     list[str] | None,
@@ -31,8 +31,8 @@ def lint(targets: Targets = None, ignore: Ignore = None, rules: Rules = False, a
     from pathlib import Path
 
     from holdfast_runtime.app.errors import FAILED
-    from holdfast_runtime.app.lint import lint as search
-    from holdfast_runtime.app.lint_rules import TITLES
+    from holdfast_runtime.app.lint.rules import TITLES
+    from holdfast_runtime.app.lint.searching import lint as search
     from holdfast_runtime.app.output import print_json
 
     if rules:

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast_runtime.app.config import Configuration
-from holdfast_runtime.app.config_options import with_settings
+from holdfast_runtime.app.config.options import with_settings
+from holdfast_runtime.app.config.resolving import Configuration
 from holdfast_runtime.app.logging import LogFormat, LogLevel, configure_logging, log_colour
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _serve(configuration: Configuration) -> None:
     start_logging(configuration)
 
     from holdfast_runtime.app import process
-    from holdfast_runtime.app.config_wiring import runtime_config
+    from holdfast_runtime.app.config.wiring import runtime_config
 
     def announce(runtime: Runtime) -> None:
         print(ready_line(runtime, configuration["store"], as_json=configuration["log-format"] == LogFormat.JSON), flush=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast_runtime.app import lint_rules as rules
-from holdfast_runtime.app.lint_project import (
+from holdfast_runtime.app.lint import rules
+from holdfast_runtime.app.lint.project import (
     FunctionNode,
     Module,
     Project,

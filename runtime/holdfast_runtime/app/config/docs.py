@@ -1,8 +1,8 @@
-"""docs/configuration.md, made from the declaration: `python -m holdfast_runtime.app.config_docs > docs/configuration.md`."""
+"""docs/configuration.md, made from the declaration: `python -m holdfast_runtime.app.config.docs > docs/configuration.md`."""
 
 from __future__ import annotations
 
-from holdfast_runtime.app.config_settings import GROUPS, OTHER_VARIABLES, SETTINGS, Setting
+from holdfast_runtime.app.config.settings import GROUPS, OTHER_VARIABLES, SETTINGS, Setting
 
 _HEAD = """\
 # Configuration

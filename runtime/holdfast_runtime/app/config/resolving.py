@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast_runtime.app.config_settings import BY_NAME, OTHER_VARIABLES, PREFIX, SETTINGS, Setting
-from holdfast_runtime.app.config_toml import Entry, found, read_toml, toml_value
+from holdfast_runtime.app.config.settings import BY_NAME, OTHER_VARIABLES, PREFIX, SETTINGS, Setting
+from holdfast_runtime.app.config.toml import Entry, found, read_toml, toml_value
 from holdfast_runtime.app.errors import CliError, misuse
 
 FILE: Final = "holdfast.toml"  # in the working directory, when no other is named

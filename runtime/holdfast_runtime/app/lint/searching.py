@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast_runtime.app.errors import CliError, nearest_or_all
-from holdfast_runtime.app.lint_names import Finding, Flavour, Search, is_handler, service_name
-from holdfast_runtime.app.lint_project import SKIPPED, FunctionNode, Module, Project, Unreadable
-from holdfast_runtime.app.lint_rules import TITLES
-from holdfast_runtime.app.lint_walk import Walk
+from holdfast_runtime.app.lint.names import Finding, Flavour, Search, is_handler, service_name
+from holdfast_runtime.app.lint.project import SKIPPED, FunctionNode, Module, Project, Unreadable
+from holdfast_runtime.app.lint.rules import TITLES
+from holdfast_runtime.app.lint.walk import Walk
 from holdfast_runtime.app.loading import module_name
 
 

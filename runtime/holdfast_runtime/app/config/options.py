@@ -1,4 +1,4 @@
-"""The settings as options of a command: made from their declaration, read by `config.resolve`.
+"""The settings as options of a command: made from their declaration, read by `resolving.resolve`.
 
 The texts are not looked at here, so that a mistake reads the same wherever it was made; typer never reads the environment.
 """
@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from holdfast_runtime.app.config import resolve
-from holdfast_runtime.app.config_settings import SETTINGS, Setting
+from holdfast_runtime.app.config.resolving import resolve
+from holdfast_runtime.app.config.settings import SETTINGS, Setting
 
 CONFIG_OPTION: Final = Annotated[
     Path | None,

@@ -1,8 +1,8 @@
 """Every setting, declared once: from here come parsing, options of the command line, `holdfast config`, and docs/configuration.md.
 
 Rules: one name, three spellings: `--flush-interval`, `HOLDFAST_FLUSH_INTERVAL`, `flush-interval` in TOML; what has no effect is not
-listed; a default is the value the part itself has (a test compares). To add one: a line here, its use in `config_wiring.py`, a test of
-its effect, and `python -m holdfast_runtime.app.config_docs` for the table.
+listed; a default is the value the part itself has (a test compares). To add one: a line here, its use in `wiring.py`, a test of
+its effect, and `python -m holdfast_runtime.app.config.docs` for the table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from holdfast_runtime.app.config_kinds import (
+from holdfast_runtime.app.config.kinds import (
     EXTERNAL_ID,
     HEADERS,
     HOST_AND_PORT,

@@ -6,7 +6,7 @@ import socket
 
 from holdfast_runtime.adapters.http_exchange import Limits
 from holdfast_runtime.app.aws_parts import AwsConfig
-from holdfast_runtime.app.config import Configuration
+from holdfast_runtime.app.config.resolving import Configuration
 from holdfast_runtime.app.runtime import RuntimeConfig
 from holdfast_runtime.coordinator.settings import Settings
 from holdfast_runtime.engine.registry import OnMaxAttempts, RetryPolicy

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from holdfast_runtime.app.lint_rules import MUTATORS
+from holdfast_runtime.app.lint.rules import MUTATORS
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _MARK: Final = re.compile(r"#\s*holdfast:\s*ok\b[\s:,-]*(.*)")

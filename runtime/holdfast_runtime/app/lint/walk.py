@@ -10,9 +10,9 @@ import ast
 from collections.abc import Iterable
 from typing import Any, Final
 
-from holdfast_runtime.app import lint_rules as rules
-from holdfast_runtime.app.lint_names import Anyhow, Finding, Flavour, Names, is_handler
-from holdfast_runtime.app.lint_project import Definition, FunctionNode, Module, bound_names, changes, dotted_name, rebound
+from holdfast_runtime.app.lint import rules
+from holdfast_runtime.app.lint.names import Anyhow, Finding, Flavour, Names, is_handler
+from holdfast_runtime.app.lint.project import Definition, FunctionNode, Module, bound_names, changes, dotted_name, rebound
 
 _CALLS_BACK: Final = frozenset({"sorted", "map", "filter", "min", "max"})  # builtins that call what they are given
 

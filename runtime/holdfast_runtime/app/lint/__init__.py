@@ -1,0 +1,1 @@
+"""`holdfast lint`: what in handlers replay cannot repeat."""
