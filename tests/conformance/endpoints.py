@@ -3,7 +3,9 @@
 Each deployment puts its own prefix before the service names, so all of them live on one server at once.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -58,7 +60,7 @@ class HttpEndpoint(Endpoint):
         command, folder = self.command()
         environment = {**os.environ, **self.variables(), "PORT": str(self.port)}
         with (self.effects / f"{self.name}.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         self._wait_until_it_listens()
 
     def _wait_until_it_listens(self) -> None:
@@ -75,7 +77,9 @@ class HttpEndpoint(Endpoint):
                     time.sleep(0.02)
 
     def stop(self) -> None:
-        self._process.kill()
+        """At once, and with the workers that some servers start."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     @property
