@@ -5,8 +5,9 @@ Rules: an id that is named is done without asking; what matches a target or a fi
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -62,16 +63,30 @@ def add_to(app: typer.Typer) -> None:
     app.command("restart-as-new", hidden=True)(restart)  # as the official tool calls it
 
 
-@filtered
-def cancel(
-    where: Filters,
-    targets: Targets = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
-) -> None:
+def _operation(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the options that every operation has; it gets them as `wanted`."""
+
+    def run(
+        where: Filters,
+        targets: Targets = None,
+        yes: Yes = False,
+        dry_run: DryRun = False,
+        limit: Limit = LIMIT,
+        admin_url: AdminUrl = ADMIN_URL,
+        as_json: AsJson = False,
+        **own: Any,
+    ) -> None:
+        command(Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json), **own)
+
+    where, targets, *others = list(inspect.signature(run, eval_str=True).parameters.values())[:-1]
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    vars(run)["__signature__"] = inspect.Signature([where, targets, *own, *others])
+    return filtered(run)
+
+
+@_operation
+def cancel(wanted: Wanted) -> None:
     """Ask invocations to stop: their handlers see a cancellation and can clean up.
 
     \b
@@ -79,58 +94,33 @@ def cancel(
     holdfast invocations cancel orders/o-17
     holdfast invocations cancel --service orders --status backing-off --older-than 1h --dry-run
     """
-    _operate("cancel", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json))
+    _operate("cancel", wanted)
 
 
-@filtered
-def kill(
-    where: Filters,
-    targets: Targets = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
-) -> None:
+@_operation
+def kill(wanted: Wanted) -> None:
     """End invocations at once, without cleaning up, and everything they started.
 
     \b
     holdfast invocations kill inv_1fLfrb6R3Bf24DtcxPi1xLnIxQ7kzQpLk5
     holdfast invocations kill --service orders --handler run --status paused --yes
     """
-    _operate("kill", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json))
+    _operate("kill", wanted)
 
 
-@filtered
-def pause(
-    where: Filters,
-    targets: Targets = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
-) -> None:
+@_operation
+def pause(wanted: Wanted) -> None:
     """Stop invocations from making attempts until they are resumed.
 
     \b
     holdfast invocations pause inv_1fLfrb6R3Bf24DtcxPi1xLnIxQ7kzQpLk5
     holdfast invocations pause payments/charge --status backing-off
     """
-    _operate("pause", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json))
+    _operate("pause", wanted)
 
 
-@filtered
-def resume(
-    where: Filters,
-    targets: Targets = None,
-    deployment: OnDeployment = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
-) -> None:
+@_operation
+def resume(wanted: Wanted, deployment: OnDeployment = None) -> None:
     """Let paused invocations go on; one that backs off tries again at once. With another deployment suspended ones go on there, too.
 
     \b
@@ -139,22 +129,16 @@ def resume(
     """
     query = {} if deployment is None else {"deployment": _deployment(deployment)}
     operation = "resume" if query.get("deployment") in (None, "keep") else "move"
-    _operate(operation, Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json), query)
+    _operate(operation, wanted, query)
 
 
-@filtered
+@_operation
 def restart(
-    where: Filters,
-    targets: Targets = None,
+    wanted: Wanted,
     start: Annotated[
         int | None, typer.Option("--from", min=0, metavar="N", help="Keep the journal up to and including entry N; else only the input.")
     ] = None,
     deployment: OnDeployment = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
 ) -> None:
     """Start completed invocations once more, as new ones with the same input.
 
@@ -166,45 +150,29 @@ def restart(
     query: dict[str, Any] = {} if start is None else {"from": start}
     if deployment is not None:
         query["deployment"] = _deployment(deployment)
-    _operate("restart", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json), query)
+    _operate("restart", wanted, query)
 
 
-@filtered
-def purge(
-    where: Filters,
-    targets: Targets = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
-) -> None:
+@_operation
+def purge(wanted: Wanted) -> None:
     """Forget completed invocations: result, journal, and for workflows their state.
 
     \b
     holdfast invocations purge inv_1fLfrb6R3Bf24DtcxPi1xLnIxQ7kzQpLk5
     holdfast invocations purge --service orders --older-than 7d
     """
-    _operate("purge", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json))
+    _operate("purge", wanted)
 
 
-@filtered
-def purge_journal(
-    where: Filters,
-    targets: Targets = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    limit: Limit = LIMIT,
-    admin_url: AdminUrl = ADMIN_URL,
-    as_json: AsJson = False,
-) -> None:
+@_operation
+def purge_journal(wanted: Wanted) -> None:
     """Forget the journals of completed invocations, and keep their results.
 
     \b
     holdfast invocations purge-journal inv_1fLfrb6R3Bf24DtcxPi1xLnIxQ7kzQpLk5
     holdfast invocations purge-journal --service orders --older-than 1d --yes
     """
-    _operate("purge-journal", Wanted(targets or [], where, yes, dry_run, limit, admin_url, as_json))
+    _operate("purge-journal", wanted)
 
 
 def _operations() -> dict[str, Operation]:
