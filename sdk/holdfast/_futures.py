@@ -6,32 +6,25 @@ import typing
 from collections.abc import Generator
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from holdfast import _misuse
 from holdfast._attempt import Attempt
 from holdfast._pending import Pending
+from holdfast._recorded import Addressed, Recorded
 from holdfast.errors import TerminalError
 from holdfast.serde import AnyForm, As
 
 T = TypeVar("T")
 
 
-class DurableFuture(Generic[T]):
+class DurableFuture(Recorded[T]):
     """A result recorded in the journal. Awaiting it again gives the same result."""
 
-    __slots__ = ("_attempt", "_pending")
-
-    def __init__(self, attempt: Attempt, pending: Pending[T]) -> None:
-        self._attempt = attempt
-        self._pending = pending
+    __slots__ = ()
 
     def __await__(self) -> Generator[Any, None, T]:
         return wait(self._attempt, self._pending).__await__()
-
-    def done(self) -> bool:
-        """Whether the result has arrived, as far as this handler has waited. The same on replay."""
-        return self._pending.done()
 
     if not typing.TYPE_CHECKING:
 
@@ -91,24 +84,10 @@ class DurablePromise(DurableFuture[T]):
         return DurableFuture(self._attempt, self._attempt.reject_promise(self.name, message, code))
 
 
-class InvocationHandle:
+class InvocationHandle(Addressed):
     """Another invocation, by id."""
 
-    __slots__ = ("_attempt", "id")
-
-    def __init__(self, attempt: Attempt, id: str) -> None:
-        self._attempt = attempt
-        self.id = id
-
-    def signal(self, name: str, value: Any = None, *, serde: Any = None) -> None:
-        """Sends a named signal."""
-        if not name:
-            raise ValueError("a signal needs a name")
-        self._attempt.send_signal(self.id, name, value, serde)
-
-    def cancel(self) -> None:
-        """Asks it to stop: its handler sees CancelledError and may clean up."""
-        self._attempt.send_signal(self.id, 1, None, None)
+    __slots__ = ()
 
     @overload
     def attach(self, type: type[As[T]]) -> DurableFuture[T]: ...

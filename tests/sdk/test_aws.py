@@ -133,8 +133,8 @@ CORE = {
     *(f"holdfast.protocol.{name}" for name in ("arrivals", "awaiting", "classes", "errors", "frames", "ids", "machine", "messages")),
     *(f"holdfast.protocol.{name}" for name in ("outcomes", "records", "replay", "request", "versions", "wire_pb2")),
 }
-ASYNC = {"holdfast._calls", "holdfast._drive", "holdfast._futures", "holdfast.context"}
-PLAIN = {"holdfast._calls", "holdfast._drive_sync", "holdfast._starter", "holdfast._sync_futures", "holdfast.sync"}
+ASYNC = {"holdfast._calls", "holdfast._drive", "holdfast._futures", "holdfast._recorded", "holdfast.context"}
+PLAIN = {"holdfast._calls", "holdfast._drive_sync", "holdfast._recorded", "holdfast._starter", "holdfast._sync_futures", "holdfast.sync"}
 PROTOBUF = 12  # modules of it, and of its namespace package; through its front door they are 40
 PYTHON = 90  # modules of the standard library that the bare interpreter has not loaded: 72 of Python 3.11; asyncio has 60 more
 
