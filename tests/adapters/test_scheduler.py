@@ -120,6 +120,20 @@ async def test_a_time_that_is_over_becomes_the_soonest_possible(world: World, wa
     assert schedule.request["ScheduleExpression"] == f"at({soon:%Y-%m-%dT%H:%M:%S})"
 
 
+@pytest.mark.parametrize("at_ms", [400_000 * HOUR_S * 1000 + TOMORROW_MS, 300_000_000_000_000, 2**64 - 1])
+async def test_a_time_that_no_date_can_say_becomes_the_farthest_one(world: World, wakeups: SchedulerWakeups, at_ms: int) -> None:
+    await wakeups.arrange(WAKE, at_ms, replace=False)
+    (schedule,) = world.service.schedules.values()
+    assert schedule.fires_at[0] == pytest.approx(NOW_S + 5 * 365 * 24 * HOUR_S, abs=61)
+
+
+async def test_it_is_made_where_its_queue_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    wakeups = SchedulerWakeups(SchedulerTarget("holdfast", QUEUE, ROLE), At())
+    await wakeups.open()
+    await wakeups.close()
+
+
 async def test_a_queue_that_fails_is_tried_again(world: World, wakeups: SchedulerWakeups) -> None:
     await wakeups.arrange(WAKE, TOMORROW_MS, replace=False)
     world.failing = 3

@@ -118,6 +118,32 @@ async def test_a_refused_one_is_asked_for_again(monkeypatch: pytest.MonkeyPatch)
         await until(lambda: wakeups.asked)
 
 
+@pytest.mark.parametrize("refusal", [WakeupsUnavailable("not this one"), ValueError("year 60000 is out of range")])
+async def test_one_that_can_never_be_arranged_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, refusal: Exception) -> None:
+    monkeypatch.setattr("holdfast_runtime.coordinator.far_timers.RETRY_S", 0.01)
+
+    class Picky(Arranged):
+        wrong: int | None = None
+        refused = 0
+
+        async def arrange(self, wake: Wake, at_ms: int, *, replace: bool) -> None:
+            self.wrong = wake.hour if self.wrong is None else self.wrong
+            if wake.hour == self.wrong:
+                self.refused += 1
+                raise refusal
+            await super().arrange(wake, at_ms, replace=replace)
+
+    wakeups = Picky()
+    async with running(Replica(memory_store(1), wakeups=wakeups)) as replica:
+        await schedule(replica, "never", 500 * HOUR_S)
+        await until(lambda: wakeups.refused)
+        await schedule(replica, "far", 5 * HOUR_S)
+        await until(lambda: wakeups.asked)
+        seen = wakeups.refused
+        await until(lambda: wakeups.refused > seen)
+        assert replica.node.metrics.shards_lost == 0
+
+
 async def test_a_new_owner_arranges_what_it_finds() -> None:
     store, wakeups = memory_store(1), Arranged()
     async with running(Replica(store)) as replica:  # dies before it could arrange anything

@@ -22,8 +22,12 @@ from holdfast_runtime.ports.system import Clock
 from holdfast_runtime.ports.wakeups import WakeupsUnavailable
 
 SOONEST_MS: Final = 60_000  # a schedule has a resolution of a minute, and one for the past may never fire
-DELIVERY_ATTEMPTS: Final = 10
-DELIVERY_AGE_S: Final = 3_600
+# A timer may be due in the year 60000, which no date of the API can say. A wake-up that comes early does no harm, and every owner until then
+# has arranged it anew.
+FARTHEST_MS: Final = 5 * 365 * 86_400_000
+# The most that Scheduler allows. A wake-up that is given up while the queue refuses it (a key that was disabled, a policy) would not come again.
+DELIVERY_ATTEMPTS: Final = 185
+DELIVERY_AGE_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +54,17 @@ class SchedulerWakeups:
         from botocore.config import Config
 
         config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
-        self._client = await self._closing.enter_async_context(aioboto3.Session().client("scheduler", config=config))
+        region = self._target.queue_arn.split(":")[3]  # a schedule sends to queues of its own region only
+        client = aioboto3.Session().client("scheduler", region_name=region, config=config)
+        self._client = await self._closing.enter_async_context(client)
         await self._call("get_schedule_group", Name=self._target.group)
 
     async def close(self) -> None:
         await self._closing.aclose()
 
     async def arrange(self, wake: Wake, at_ms: int, *, replace: bool) -> None:
-        at_ms = max(at_ms, self._clock.now_ms() + SOONEST_MS)
+        now_ms = self._clock.now_ms()
+        at_ms = min(max(at_ms, now_ms + SOONEST_MS), now_ms + FARTHEST_MS)
         instant = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         name = f"timers-{wake.shard}-{wake.hour}-{wake.page}"
         schedule: dict[str, Any] = {

@@ -77,14 +77,16 @@ class FarTimers:
             while not self._waiting:
                 self._wanted.clear()
                 await self._wanted.wait()
-            (hour, number), first_ms, move = self._waiting[0]
-            if first_ms > clock.now_ms():  # else every living owner has it in memory, and there is one: us
+            page, first_ms, move = self._waiting[0]
+            is_outdated = self._arranged.get(page, first_ms) < first_ms  # an earlier one waits behind it, or is arranged
+            if first_ms > clock.now_ms() and not is_outdated:  # else every living owner has it in memory, and there is one: us
                 try:
-                    await wakeups.arrange(Wake(self._shard.number, hour, number), first_ms - AHEAD_MS, replace=move)
-                except WakeupsUnavailable as problem:
+                    await wakeups.arrange(Wake(self._shard.number, *page), first_ms - AHEAD_MS, replace=move)
+                except Exception as problem:  # whatever it is, a reminder that cannot be set must not cost the shard its owner
                     environment.metrics.wakeups["failed"] += 1
-                    facts = {"shard": self._shard.number, "hour": hour, "waiting": len(self._waiting), "error": str(problem)}
-                    log.warning("wakeups.failed", extra=facts)
+                    facts = {"shard": self._shard.number, "hour": page[0], "waiting": len(self._waiting), "error": str(problem)}
+                    log.warning("wakeups.failed", extra=facts, exc_info=not isinstance(problem, WakeupsUnavailable))
+                    self._waiting.rotate(-1)  # one that is refused time and again does not hold up the others
                     await clock.sleep(delay)
                     delay = min(delay * 2, 60.0)
                     continue
