@@ -22,10 +22,11 @@ from holdfast_runtime.ports.system import Clock
 from holdfast_runtime.ports.wakeups import WakeupsUnavailable
 
 SOONEST_MS: Final = 60_000  # a schedule has a resolution of a minute, and one for the past may never fire
-# A timer may be due in the year 60000, which no date of the API can say. A wake-up that comes early does no harm, and every owner until then
-# has arranged it anew.
+# A timer may be due in the year 60000, which no date of the API can say. A wake-up that comes early does no harm, and every owner until
+# then has arranged it anew.
 FARTHEST_MS: Final = 5 * 365 * 86_400_000
-# The most that Scheduler allows. A wake-up that is given up while the queue refuses it (a key that was disabled, a policy) would not come again.
+# The most that Scheduler allows. A wake-up that is given up while the queue refuses it (a key that was disabled, a policy) would not come
+# again.
 DELIVERY_ATTEMPTS: Final = 185
 DELIVERY_AGE_S: Final = 86_400
 
