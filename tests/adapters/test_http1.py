@@ -56,6 +56,30 @@ async def test_a_response_split_at_any_position_is_the_same_response(endpoint: H
         assert server.connections == 1, "every response was complete, so the connection is reused"
 
 
+async def test_nothing_is_asked_where_a_name_leads_to_a_forbidden_address_by_now() -> None:
+    came: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def script(peer: Peer) -> None:
+        try:
+            came.set_result(await peer.reader.read(65536))
+        except ConnectionError:
+            came.set_result(b"")
+
+    endpoint = HttpEndpoint(refuses=lambda address: address == "127.0.0.1")
+    async with raw_server(script) as server:
+        with pytest.raises(EndpointFailure, match=r"leads to 127\.0\.0\.1, a link-local or metadata address") as failure:
+            await endpoint.request(at(server.uri), REQUEST, timeout_s=60)
+        assert await came == b""
+    assert failure.value.error_code == "RT0006"
+    await endpoint.close()
+
+
+@pytest.mark.parametrize("host", ["a..example", f"{'a' * 64}.example", "a%00b"])
+async def test_what_cannot_be_a_name_is_a_clear_failure(endpoint: HttpEndpoint, host: str) -> None:
+    with pytest.raises(EndpointFailure, match="connect error: "):
+        await endpoint.request(at(f"http://{host.replace('%00', chr(0))}/"), REQUEST, timeout_s=60)
+
+
 async def test_a_connection_that_is_silent_for_minutes_is_kept_open(endpoint: HttpEndpoint) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

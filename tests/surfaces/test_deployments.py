@@ -14,7 +14,6 @@ from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.system import SystemEntropy
 from holdfast_runtime.coordinator import registry_document
-from holdfast_runtime.coordinator.address_guard import is_forbidden
 from holdfast_runtime.coordinator.addresses import dump_address, identity, load_address
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.front import RegisterDeployment, RegistrationError
@@ -31,6 +30,7 @@ from holdfast_runtime.engine.registry import (
     RetryPolicy,
 )
 from holdfast_runtime.ports.endpoint import EndpointFailure, EndpointResponse
+from holdfast_runtime.ports.forbidden import is_forbidden
 from holdfast_runtime.ports.store import Registry
 from tests.surfaces.conftest import no_addresses
 from tests.surfaces.endpoints import MANIFEST_V4, ToldEndpoint
@@ -281,7 +281,21 @@ async def test_a_name_that_resolves_to_a_metadata_service_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("address", "forbidden"),
-    [("169.254.0.1", True), ("fe80::1%eth0", True), ("127.0.0.1", False), ("10.0.0.1", False), ("::1", False), ("name", False)],
+    [
+        ("169.254.0.1", True),
+        ("fe80::1%eth0", True),
+        ("fd00:ec2::254", True),
+        ("::ffff:169.254.169.254", True),  # mapped
+        ("::169.254.169.254", True),  # compatible
+        ("2002:a9fe:a9fe::1", True),  # 6to4
+        ("64:ff9b::a9fe:a9fe", True),  # NAT64
+        ("2001:0:a9fe:a9fe::5601:5601", True),  # Teredo, whose client's address is inverted
+        ("64:ff9b::a00:1", False),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+        ("::1", False),
+        ("name", False),
+    ],
 )
 def test_forbidden_addresses(address: str, forbidden: bool) -> None:
     assert is_forbidden(address) is forbidden

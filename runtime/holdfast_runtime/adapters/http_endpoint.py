@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
 from holdfast_runtime.adapters.http1 import IDLE_LIMIT, Http1Connection, Http1Pool
@@ -37,6 +37,7 @@ from holdfast_runtime.ports.endpoint import (
     HttpAddress,
     HttpVersion,
 )
+from holdfast_runtime.ports.forbidden import is_forbidden
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _USER_AGENT: Final = ("user-agent", "holdfast/1")
@@ -99,7 +100,7 @@ def keep_open(transport: asyncio.BaseTransport) -> None:
 class Origin:
     """The connections to one (scheme, host, port) for one wanted version.
 
-    `mode` is what is spoken, None until TLS has said.
+    `mode` is what is spoken, None until TLS has said. refuses: IP addresses to which nothing is asked, wherever the host leads by now.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class Origin:
         idle_limit: int = IDLE_LIMIT,
         limits: Limits = DEFAULT_LIMITS,
         resend: bool = True,
+        refuses: Callable[[str], bool] | None = None,
     ) -> None:
         self._target = target
+        self._refuses = refuses
         self._tls = tls
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -184,6 +187,7 @@ class Origin:
                     ssl=self._tls,
                     server_hostname=target.host if self._tls is not None else None,
                 )
+                self._check_reached(transport)
                 keep_open(transport)
                 connection = protocol.chosen if isinstance(protocol, _ByAlpn) else protocol
                 if isinstance(connection, Http2Connection):
@@ -193,8 +197,16 @@ class Origin:
             if isinstance(exc, OSError) and exc.errno is not None:  # ETIMEDOUT of the system
                 raise ExchangeFailed(f"connect error: {describe(exc)}") from exc
             raise ExchangeFailed("connect error: no connection in time; is the address reachable from here?") from None
-        except OSError as exc:  # refused, unreachable, unknown name, failed TLS handshake
+        except (OSError, ValueError) as exc:  # refused, unreachable, unknown name, failed TLS handshake; ValueError: what cannot be a name
             raise ExchangeFailed(f"connect error: {describe(exc)}") from exc
+
+    def _check_reached(self, transport: asyncio.BaseTransport) -> None:
+        """Asked of each connection before it is used: a name may lead elsewhere than when it was registered."""
+        address = transport.get_extra_info("peername")[0]
+        if self._refuses is not None and self._refuses(address):
+            cast(asyncio.Transport, transport).abort()
+            led = f"{self._target.host} leads to {address}, a link-local or metadata address, where no handlers run"
+            raise ExchangeFailed(f"{led}; correct the name or the URI", "RT0006")
 
     async def _wait_ready(self, connection: Http2Connection) -> None:
         try:
@@ -234,7 +246,7 @@ class _ByAlpn(asyncio.Protocol):
 class HttpEndpoint:
     """`Endpoint` for HttpAddress.
 
-    `tls` makes the context of https origins (default: the system's trusted authorities).
+    `tls` makes the context of https origins (default: the system's trusted authorities). refuses: see `Origin`.
     """
 
     def __init__(
@@ -242,9 +254,11 @@ class HttpEndpoint:
         *,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
         limits: Limits = DEFAULT_LIMITS,
+        refuses: Callable[[str], bool] = is_forbidden,
     ) -> None:
         self._tls = tls
         self._limits = limits
+        self._refuses = refuses
         self._origins: dict[tuple[str, str, int, HttpVersion], Origin] = {}
 
     async def request(self, address: Address, request: EndpointRequest, *, timeout_s: float) -> EndpointResponse:
@@ -268,7 +282,8 @@ class HttpEndpoint:
         key = (target.scheme, target.host, target.port, version)
         origin = self._origins.get(key)
         if origin is None:
-            origin = self._origins[key] = Origin(target, version, self._context(target, version), limits=self._limits)
+            context = self._context(target, version)
+            origin = self._origins[key] = Origin(target, version, context, limits=self._limits, refuses=self._refuses)
         return origin
 
     def _context(self, target: Target, version: HttpVersion) -> ssl.SSLContext | None:
