@@ -22,6 +22,7 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
     "internal": {"LoadBalancer": "internal", "AssignPublicIp": "DISABLED", "Replicas": "2"},
     "internal with certificate": {"LoadBalancer": "internal", "CertificateArn": CERTIFICATE},
     "internet-facing": {"LoadBalancer": "internet-facing", "CertificateArn": CERTIFICATE, "AllowedCidr": "0.0.0.0/0"},
+    "named callers": {"AllowedCidr": "10.1.0.0/16"},
     "own key": {"KmsKeyArn": KEY},
     "no samples": {"SampleHandlers": "false"},
     "other processor": {"Architecture": "x86_64"},

@@ -99,13 +99,43 @@ def test_samples_may_do_nothing(stack: Stack) -> None:
 
 def test_the_front_door_writes_nothing_but_messages(stack: Stack) -> None:
     allowed = actions(stack, "EdgeFunctionRole")
-    assert allowed == {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject", "sqs:SendMessage", "kms:Decrypt", "kms:GenerateDataKey"}
+    asked = {"dynamodb:GetItem", "dynamodb:Query", "s3:GetObject", "sqs:SendMessage"}
+    assert allowed == asked | {"kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"}
+
+
+def test_who_writes_to_a_table_under_its_own_key_may_use_the_key_for_that(stack: Stack) -> None:
+    """What DynamoDB asks for in the name of its caller, as its documentation lists it; CreateGrant only for who makes the table."""
+    wanted = {f"kms:{name}" for name in ("Decrypt", "GenerateDataKey", "DescribeKey", "Encrypt", "ReEncryptFrom", "ReEncryptTo")}
+    for role in ("TaskRole", "DeployFunctionRole"):
+        assert {action for action in actions(stack, role) if action.startswith("kms:")} == wanted, role
+
+
+def test_rules_topics_and_buckets_of_the_account_may_send(stack: Stack) -> None:
+    """Rules and topics by their ARNs, the condition that their documentation names; ARNs of buckets name no account."""
+    allowed = [one for one in stack.only("AWS::SQS::QueuePolicy")["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
+    by_arn = {"ArnLike": {"aws:SourceArn": ["arn:aws:events:*:123456789012:rule/*", "arn:aws:sns:*:123456789012:*"]}}
+    assert {service: one["Condition"] for one in allowed for service in listed(one["Principal"]["Service"])} == {
+        "events.amazonaws.com": by_arn,
+        "sns.amazonaws.com": by_arn,
+        "s3.amazonaws.com": {"StringEquals": {"aws:SourceAccount": "123456789012"}},
+    }
 
 
 def test_versions_of_named_functions_may_be_invoked(stack: Stack) -> None:
     (invoking,) = [one for one in statements(stack, "TaskRole") if one["Action"] == "lambda:InvokeFunction"]
     here = "arn:aws:lambda:us-east-1:123456789012:function"
-    assert invoking["Resource"] == [f"{here}:holdfast-*", f"{here}:shop-*", f"{here}:shop-*:*"]
+    names = [one for one in invoking["Resource"] if isinstance(one, str)]
+    assert names == [f"{here}:holdfast-*", f"{here}:shop-*", f"{here}:shop-*:*"]
+
+
+@pytest.mark.parametrize("variant", ["everything", "no samples"])
+def test_samples_may_be_invoked_whatever_cloudformation_calls_them(stacks: dict[str, Stack], variant: str) -> None:
+    """It shortens the names of stacks in those of functions."""
+    stack = stacks[variant]
+    (invoking,) = [one for one in statements(stack, "TaskRole") if one["Action"] == "lambda:InvokeFunction"]
+    samples = [name for name in stack.of("AWS::Lambda::Function") if name not in ("EdgeFunction", "DeployFunction")]
+    named = [one["Fn::Sub"] for one in invoking["Resource"] if isinstance(one, dict)]
+    assert sorted(named) == sorted(f"${{{name}.Arn}}:*" for name in samples)
 
 
 def operations(module: str, service: str) -> set[str]:

@@ -62,6 +62,8 @@ def test_no_rule_refuses_it(stacks: dict[str, Stack], variant: str) -> None:
     ("given", "reason"),
     [
         ({"LoadBalancer": "internet-facing"}, "needs CertificateArn"),
+        ({"AllowedCidr": "0.0.0.0/0"}, "speaks in clear"),
+        ({"AllowedCidr": "0.0.0.0/0", "LoadBalancer": "internal"}, "speaks in clear"),
         ({"Cpu": "256", "Memory": "4096"}, "Cpu 256 goes with"),
         ({"Cpu": "512"}, "Cpu 512 goes with"),
         ({"Cpu": "1024"}, "Cpu 1024 goes with"),
@@ -108,8 +110,39 @@ def test_the_private_networks_reach_the_ingress_or_who_is_named(stacks: dict[str
 
     private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
     assert callers(stacks["default"], "TaskSecurityGroup") == private
+    assert callers(stacks["named callers"], "TaskSecurityGroup") == ["10.1.0.0/16"]
     assert callers(stacks["internal"], "LoadBalancerSecurityGroup") == private
     assert callers(stacks["everything"], "LoadBalancerSecurityGroup") == ["198.51.100.0/24"]
+
+
+def test_behind_a_load_balancer_nobody_else_reaches_a_task(stacks: dict[str, Stack]) -> None:
+    """Tasks may have public addresses, and speak in clear."""
+    for variant, stack in stacks.items():
+        group, entry = stack.resources["TaskSecurityGroup"]["Properties"], stack.resources.get("FromLoadBalancer")
+        assert (entry is not None) == (VARIANTS[variant].get("LoadBalancer", "none") != "none") == (group["SecurityGroupIngress"] == [])
+        if entry is not None:
+            assert entry["Properties"]["SourceSecurityGroupId"] == {"Ref": "LoadBalancerSecurityGroup"}
+
+
+def test_replicas_reach_each_other_and_nobody_else_does(stacks: dict[str, Stack]) -> None:
+    for stack in stacks.values():
+        ways = [stack.resources[name]["Properties"] for name in ("PeersIngress", "PeersEgress")]
+        assert [(way["FromPort"], way["ToPort"], way["GroupId"]) for way in ways] == [(9080, 9080, {"Ref": "TaskSecurityGroup"})] * 2
+        assert ways[0]["SourceSecurityGroupId"] == ways[1]["DestinationSecurityGroupId"] == ways[0]["GroupId"]
+
+
+def test_a_target_group_is_replaced_with_its_load_balancer(stacks: dict[str, Stack]) -> None:
+    """One that stayed would belong to two, which is refused, and so would be the update."""
+    assert set(references(stacks["internal"].only("AWS::ElasticLoadBalancingV2::TargetGroup")["Name"])) == {"IngressLoadBalancer"}
+
+
+def test_cloudformation_does_not_wait_for_ever(stacks: dict[str, Stack]) -> None:
+    """For a function that cannot start and hence answers nothing; but long enough for the function, and for a second try of its answer."""
+    stack = stacks["default"]
+    longest = stack.resources["DeployFunction"]["Properties"]["Timeout"]
+    waits = [resource["Properties"]["ServiceTimeout"] for resource in stack.resources.values() if resource["Type"].startswith("Custom::")]
+    assert len(waits) == 5
+    assert all(longest < wait <= 1_000 for wait in waits)
 
 
 def test_the_admin_port_is_not_reachable(stacks: dict[str, Stack]) -> None:
