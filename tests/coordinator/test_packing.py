@@ -210,6 +210,54 @@ async def test_a_pack_that_was_refused_does_not_count_as_written() -> None:
         assert isinstance(await world.front.output(invocation), Success)
 
 
+class Late(Watched):
+    """Packs are sent and do not arrive, until they are let go."""
+
+    def __init__(self, pages: Any) -> None:
+        super().__init__(pages)
+        self.sent: list[tuple[str, StoredPage]] = []
+        self.under_way = asyncio.Event()
+
+    async def put(self, page_id: str, page: StoredPage, *, expires_at_ms: int | None = None) -> bool:
+        if page_id[0] != "D":
+            return await super().put(page_id, page, expires_at_ms=expires_at_ms)
+        self.sent.append((page_id, page))
+        self.under_way.set()
+        return await asyncio.Future[bool]()
+
+    async def arrive(self) -> None:
+        for page_id, page in self.sent:
+            assert await self._pages.put(page_id, page)
+
+
+async def died_packing(store: Store, count: int) -> tuple[list[InvocationId], Late]:
+    """What an owner had acknowledged when it died, and its packs, which are still under way."""
+    pages = Late(store.pages)
+    world = await World.start(serves(), lambda _: done(), None, replace(store, pages=pages))
+    calls = await called(world, count)
+    stopping = asyncio.create_task(world.node.stop())
+    await pages.under_way.wait()
+    stopping.cancel()
+    for shard in list(world.node.shards.values()):
+        shard.abandon()
+    return calls, pages
+
+
+@in_virtual_time
+async def test_what_a_successor_has_read_in_a_late_pack_outlives_a_later_one_that_lacks_it() -> None:
+    """Two owners die with packs under way; the second had read before the first one's landed, the third has read between the two."""
+    store = memory_store(1)
+    first, of_first = await died_packing(store, 3)
+    second, of_second = await died_packing(store, 3)
+    await of_first.arrive()
+    third, _ = await watched(store=store)
+    await of_second.arrive()
+    await third.node.stop()
+    world, _ = await watched(store=store)
+    for invocation in first + second:
+        assert isinstance(await world.front.output(invocation), Success)
+
+
 # ---- Over real stores
 
 

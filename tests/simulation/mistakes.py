@@ -97,7 +97,7 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
         Edit(packing, "find", "found[page_id].lsn < entry.lsn", "True"),
     ],
     "a take-over does not look into packs": [
-        Edit(recovery, "_load", "stored = await packing.find(", "stored = await (lambda get, ids, _: get(ids))(")
+        Edit(recovery, "_load", "stored = await packing.find(", "stored = await (lambda get, ids, *_: get(ids))(")
     ],
     "a load does not look into packs": [
         Edit(

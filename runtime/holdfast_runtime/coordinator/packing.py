@@ -1,7 +1,7 @@
 """Writing finished invocations as packs, and finding pages that are in one (engine/packs.py has what a pack is).
 
-A pack is read, completed and written by the owner of its shard, one writer at a time (`_lock`), under the batch that was the last durable
-one. Why an owner that was fenced does no harm, however late its write lands:
+A pack is read, completed and written by the owner of its shard, one writer at a time (the lock of flush.py), under the batch that was the
+last durable one. Why an owner that was fenced does no harm, however late its write lands:
 
 1. Its number is smaller than the number of the successor's seal, and every number the successor writes is larger. So it never replaces
    what the successor has written.
@@ -11,6 +11,9 @@ one. Why an owner that was fenced does no harm, however late its write lands:
    as its predecessor may have written it, gets an item of its own.
 3. If it lands and stays, it holds entries as of durable batches, and of each such page the successor writes or has written its own item,
    which counts before any pack.
+4. The successor may have read what landed, and an owner between the two may have read before: that one's pack, later still and without
+   those entries, replaces it. So an entry that recovery finds counts for nothing: a page that the log touches is dirty if only a pack
+   has it (recovery.py), and gets an item of its own.
 
 A page is marked `stored` in the instant in which it is taken for a pack or for an item, so it is on its way to one of them only.
 """
@@ -42,8 +45,8 @@ _UNIT: Final = 1024
 _UNKNOWN_BYTES: Final = 500
 
 
-async def find(get: Get, page_ids: Sequence[str], shards: int) -> dict[str, StoredPage]:
-    """As `PageStore.get`, with the pages that are in packs."""
+async def find(get: Get, page_ids: Sequence[str], shards: int, packed: set[str] | None = None) -> dict[str, StoredPage]:
+    """As `PageStore.get`, with the pages that are in packs; these are added to `packed`."""
     found = dict(await get(page_ids))
     wanted: dict[str, list[str]] = {}
     for page_id in page_ids:
@@ -58,6 +61,8 @@ async def find(get: Get, page_ids: Sequence[str], shards: int) -> dict[str, Stor
                 entry = entries.get(packs.key_of(page_id))
                 if entry is not None and (page_id not in found or found[page_id].lsn < entry.lsn):
                     found[page_id] = StoredPage(entry.lsn, entry.document)
+                    if packed is not None:
+                        packed.add(page_id)
     return found
 
 
@@ -75,18 +80,16 @@ class Packer:
     def __init__(self, shard: Shard, flusher: Flusher) -> None:
         self._shard = shard
         self._flusher = flusher
-        self._lock = asyncio.Lock()  # a hand-over flushes while the flusher's own loop may
         self._average = _UNKNOWN_BYTES  # bytes of an entry, as last seen
 
     async def pack(self, page_ids: list[str]) -> list[str]:
-        """Write what may be packed; the rest of `page_ids`, for items of their own."""
-        async with self._lock:
-            members = [(minted, page_id) for page_id in page_ids if (minted := self._flusher.minted(page_id)) is not None]
-            if len(members) < 2:
-                return page_ids
-            newest = max(page.lsn for _, page_id in members if (page := self._flusher.dirty_page(page_id)) is not None)
-            await self._shard.until_durable(newest)
-            left = {page_id for _, page_id in await self._spread(0, members)}
+        """Write what may be packed; the rest of `page_ids`, for items of their own. One call at a time."""
+        members = [(minted, page_id) for page_id in page_ids if (minted := self._flusher.minted(page_id)) is not None]
+        if len(members) < 2:
+            return page_ids
+        newest = max(page.lsn for _, page_id in members if (page := self._flusher.dirty_page(page_id)) is not None)
+        await self._shard.until_durable(newest)
+        left = {page_id for _, page_id in await self._spread(0, members)}
         packed = {page_id for _, page_id in members} - left
         return [page_id for page_id in page_ids if page_id not in packed]
 

@@ -103,12 +103,13 @@ def _complete_batches(items: Sequence[LogItem]) -> list[tuple[int, bytes]]:
 async def _redo(record: ShardRecord, batches: list[tuple[int, bytes]], environment: Environment) -> dict[str, Page]:
     """The pages the log touches, with every batch applied that they do not contain yet."""
     pages: dict[str, Page] = {}
+    packed: set[str] = set()
     for start in range(0, len(batches), REDO_BATCHES):  # some at a time: decoded, a log takes many times its size
         operations = [(lsn, list(decode_all(encoded))) for lsn, encoded in batches[start : start + REDO_BATCHES] if encoded]
         touched = dict.fromkeys(operation[0] for _, batch in operations for operation in batch)
-        pages |= await _load([page_id for page_id in touched if page_id not in pages], environment)
+        pages |= await _load([page_id for page_id in touched if page_id not in pages], environment, packed)
         for lsn, batch in operations:
-            _apply(pages, lsn, batch)
+            _apply(pages, packed, lsn, batch)
     now = environment.clock.monotonic()
     for page in pages.values():
         page.stored = True  # whether the previous owner had flushed it is not known
@@ -116,11 +117,16 @@ async def _redo(record: ShardRecord, batches: list[tuple[int, bytes]], environme
     return pages
 
 
-def _apply(pages: dict[str, Page], lsn: int, batch: list[list[Any]]) -> None:
-    """Apply one batch to the pages that do not contain it; a page contains all of a batch or nothing."""
+def _apply(pages: dict[str, Page], packed: set[str], lsn: int, batch: list[list[Any]]) -> None:
+    """Apply one batch to the pages that do not contain it; a page contains all of a batch or nothing.
+
+    packed: pages that only packs have, and those may be replaced yet (packing.py, 4): dirty whatever they contain.
+    """
     changed: set[str] = set()
     for operation in batch:
         page = pages[operation[0]]
+        if page.first is None and operation[0] in packed:
+            page.first = lsn
         if page.lsn < lsn or operation[0] in changed:
             changed.add(operation[0])
             page.document = apply(page.document, operation)
@@ -130,12 +136,12 @@ def _apply(pages: dict[str, Page], lsn: int, batch: list[list[Any]]) -> None:
                 page.first = lsn
 
 
-async def _load(page_ids: Sequence[str], environment: Environment) -> dict[str, Page]:
+async def _load(page_ids: Sequence[str], environment: Environment, packed: set[str] | None = None) -> dict[str, Page]:
     pages: dict[str, Page] = {}
     for start in range(0, len(page_ids), LOAD_PAGES):
         chunk = page_ids[start : start + LOAD_PAGES]
         stored = await packing.find(
-            lambda wanted: _insist(environment, partial(environment.store.pages.get, wanted)), chunk, environment.shards
+            lambda wanted: _insist(environment, partial(environment.store.pages.get, wanted)), chunk, environment.shards, packed
         )
         for page_id in chunk:
             found = stored.get(page_id)
