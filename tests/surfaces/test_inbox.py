@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import holdfast
 from holdfast.endpoint import Endpoint
-from holdfast.protocol.ids import idempotent_id
+from holdfast.protocol.ids import awakeable_id, idempotent_id
 from holdfast_runtime.adapters.sqs import SqsInbox
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.app.runtime import Runtime, RuntimeConfig
@@ -251,6 +251,11 @@ async def test_a_message_that_names_its_target_in_attributes(world: World) -> No
     await world.until(once)
 
 
+def _to_ledger(**members: Any) -> str:
+    id_ = str(idempotent_id("Ledger", "add", "poison", "alice"))
+    return json.dumps({"holdfast": 1, "invoke": {"id": id_, "service": "Ledger", "handler": "add", "key": "alice", "body": "", **members}})
+
+
 POISON = [
     "not json",
     "[]",
@@ -265,6 +270,12 @@ POISON = [
     '{"holdfast": 1, "register": {"uri": "http://169.254.169.254/"}}',
     '{"id": "1", "source": "other", "detail-type": "Unknown", "detail": {}}',
     placed("e9", "x").replace('"customer"', '"costumer"'),
+    placed("e10", "\ud800"),
+    placed("e11", "k" * 400_000),
+    json.dumps({"holdfast": 1, "reject": {"awakeable": awakeable_id(idempotent_id("Desk", "wait", "x"), 17), "message": "m" * 400_000}}),
+    _to_ledger(execute_at=2**64),
+    _to_ledger(idempotency_key="\ud800"),
+    _to_ledger(headers=[["a", "h" * 400_000]]),
 ]
 
 
@@ -283,6 +294,8 @@ async def test_poison_goes_to_the_dead_letter_queue_and_blocks_nobody(world: Wor
 
     await world.until(all_dead)
     assert "inbox.broken" not in caplog.text
+    assert world.runtime.metrics.shards_lost == 0
+    assert world.drain.counts["failed"] == 0
     refused = [record for record in caplog.records if record.message == "inbox.refused"]
     assert all(getattr(record, "reason", "") for record in refused)
 

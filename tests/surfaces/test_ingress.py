@@ -238,6 +238,14 @@ async def test_awakeables_are_completed_by_id(front: FakeFront, ingress: Http) -
     assert front.asked[-1] == ("reject", (invocation_id, 17, "because \ufffd"))
 
 
+async def test_a_reason_that_the_log_cannot_hold_is_refused(front: FakeFront, ingress: Http) -> None:
+    text = "sign_1hSu268_-5e82cEEI46GKvHFL6WedP7u8AAAAEQ"
+    asked = len(front.asked)
+    rejected = await ingress.request("POST", f"/restate/awakeables/{text}/reject", {}, b"m" * 32_769)
+    assert (rejected.status, len(front.asked)) == (413, asked)
+    assert rejected.json()["message"] == "the reason of a rejection may have 32768 bytes, found 32769"
+
+
 async def test_health_and_options_and_head(front: FakeFront, ingress: Http) -> None:
     health = await ingress.get("/restate/health")
     assert set(health.json()["services"]) == {"ApiGreeter", "ApiCounter", "ApiFlow", "ApiPrivate", "ApiTuned"}

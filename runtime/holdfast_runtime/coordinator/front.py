@@ -8,7 +8,10 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from holdfast.protocol.ids import InvocationId
+from holdfast_runtime.engine.model import INLINE_LIMIT
 from holdfast_runtime.engine.registry import Deployment, RegistryView, ServiceRevision
+
+MAX_REASON_BYTES: Final = INLINE_LIMIT  # why an awakeable was rejected: it stands in the log as it is, and a log item has 340 KB
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from typing import Any, Final, Protocol
 
 VERSION: Final = 1
 MAX_MESSAGE_BYTES: Final = 1024 * 1024  # of an SQS message, attributes included
+MAX_NUMBER: Final = 2**53  # what every JSON library reads exactly, and the year 287396 as milliseconds
 
 
 class InboxUnavailable(Exception):
@@ -193,8 +194,8 @@ class _Members:
 
     def number(self, name: str) -> int:
         found = self._found.get(name)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-            raise self._wrong(name, "a whole number, 0 or above")
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= MAX_NUMBER:
+            raise self._wrong(name, "a whole number from 0 to 2^53")
         return found
 
     def number_or_none(self, name: str) -> int | None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from holdfast.protocol.ids import IdError, InvocationId, parse_awakeable_id
 from holdfast_runtime.coordinator.front import (
+    MAX_REASON_BYTES,
     CoordinatorUnavailable,
     Front,
     NewInvocation,
@@ -43,6 +44,7 @@ from holdfast_runtime.surfaces.inbox_events import Subscription, events, subscri
 
 log = logging.getLogger("holdfast.inbox")
 
+MAX_BESIDE_BODY: Final = 64 * 1024  # bytes of key, headers and the like, as the ingress allows; they stand in the log as they are
 RECEIVERS: Final = 2  # at a time: one waits for messages while another's are accepted
 RETRY_S: Final = 1.0  # after the queue could not be reached; doubled up to a minute
 
@@ -132,6 +134,7 @@ class InboxDrain:
                 await self._front.resolve_awakeable(*awakeable, message.value)
             case Reject():
                 awakeable = _awakeable(message.awakeable)
+                _bounded("the reason of a rejection", [message.message], MAX_REASON_BYTES)
                 await self._front.reject_awakeable(*awakeable, message.message)
             case Register():
                 await self._register(message)
@@ -140,6 +143,8 @@ class InboxDrain:
 
     async def _invoke(self, message: Invoke) -> None:
         self._handler(message.service, message.handler, message.key)
+        headers = [text for header in message.headers for text in header]
+        _bounded("key, idempotency key and headers", [message.key or "", message.idempotency_key or "", *headers], MAX_BESIDE_BODY)
         delay_ms = None
         if message.execute_at_ms is not None:
             delay_ms = max(0, message.execute_at_ms - self._clock.now_ms())
@@ -164,6 +169,7 @@ class InboxDrain:
     async def _happen(self, event: Event) -> None:
         """The id of the event is the idempotency key; a workflow's run has its own, the key."""
         handler = self._handler(event.service, event.handler, event.key)
+        _bounded("the event's id and key", [event.id, event.key or ""], MAX_BESIDE_BODY)
         idempotency_key = None if handler.kind is HandlerKind.RUN else f"event:{event.id}"
         body = json.dumps(event.body, separators=(",", ":")).encode()
         headers = [("content-type", "application/json"), ("x-holdfast-event-id", event.id)]
@@ -182,6 +188,16 @@ class InboxDrain:
         if found.keyed != (key is not None):
             raise MessageMalformed(f"{service}/{handler} is called {'with' if key is None else 'without'} a key")
         return revision
+
+
+def _bounded(what: str, texts: Iterable[str], limit: int) -> None:
+    """Refused here: what the log cannot hold would cost a shard its owner, each time the message comes."""
+    try:
+        size = sum(len(text.encode()) for text in texts)
+    except UnicodeEncodeError as problem:
+        raise MessageMalformed(f"expected Unicode text as {what}, found half of a surrogate pair: {problem.reason}") from None
+    if size > limit:
+        raise MessageMalformed(f"{what} may have {limit} bytes, found {size}; large values belong in the body")
 
 
 def _awakeable(text: str) -> tuple[InvocationId, int]:

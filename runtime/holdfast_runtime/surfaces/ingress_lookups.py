@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from holdfast.protocol.ids import InvocationId, idempotent_id, workflow_run_id
-from holdfast_runtime.coordinator.front import Front, NotFound, NotReady, Outcome, Success
+from holdfast_runtime.coordinator.front import MAX_REASON_BYTES, Front, NotFound, NotReady, Outcome, Success
 from holdfast_runtime.surfaces.ingress_paths import (
     BAD_AWAKEABLE_PATH,
     BAD_INVOCATION_PATH,
@@ -123,6 +123,9 @@ class Lookups:
                 await self._front.resolve_awakeable(awakeable.invocation, awakeable.index, value)
             else:
                 reason = value.decode("utf-8", "replace")
+                size = len(reason.encode())
+                if size > MAX_REASON_BYTES:
+                    raise Refused(413, f"the reason of a rejection may have {MAX_REASON_BYTES} bytes, found {size}")
                 await self._front.reject_awakeable(awakeable.invocation, awakeable.index, reason)
         return Reply(202, [])
 
