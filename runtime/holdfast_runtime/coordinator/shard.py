@@ -22,7 +22,7 @@ from holdfast_runtime.coordinator.environment import Environment
 from holdfast_runtime.coordinator.flush import Flusher
 from holdfast_runtime.coordinator.pages import document_of, note_end
 from holdfast_runtime.coordinator.timers import Timers
-from holdfast_runtime.engine import model
+from holdfast_runtime.engine import blob_ids, model
 from holdfast_runtime.engine.decide import Answered, decide, transaction
 from holdfast_runtime.engine.effects import Answer, ArmTimer, Effect, RetryAt, SendMessages, StartAttempt
 from holdfast_runtime.engine.events import Event
@@ -406,14 +406,20 @@ def _outcome(result: Result) -> str:
 
 
 def _split(encoded: list[bytes], limit: int) -> list[bytes]:
-    """Concatenate into parts of at most `limit` bytes, cut between operations."""
+    """Concatenate into parts of at most `limit` bytes, cut between operations; one that is larger by itself is cut, too: recovery puts the
+    parts of a batch together before it decodes them."""
     parts: list[bytes] = []
     current: list[bytes] = []
     size = 0
     for item in encoded:
-        if current and size + len(item) > limit:
-            parts.append(b"".join(current))
-            current, size = [], 0
+        while size + len(item) > limit and (current or len(item) > limit):
+            if current:
+                parts.append(b"".join(current))
+                current, size = [], 0
+            else:
+                cut = blob_ids.cut_at(item, limit)
+                parts.append(item[:cut])
+                item = item[cut:]
         current.append(item)
         size += len(item)
     parts.append(b"".join(current))

@@ -26,6 +26,7 @@ from typing import Final
 EXTENSION: Final = 1  # msgpack extension type of a reference
 _EXTENSION_HEADS: Final = frozenset((0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8))
 # Only looks ahead behind its first two bytes: what merely looks like a reference must not swallow the beginning of a real one.
+_LONGEST: Final = 4096  # bytes of a reference; what claims to be longer only looks like one
 _REFERENCE: Final = re.compile(rb"\x01\x92(?=[\xa0-\xbf\xd9-\xdb])")
 
 
@@ -40,19 +41,34 @@ def of_page(page_id: str, lsn: int) -> str:
 def referenced(encoded: bytes) -> Iterator[str]:
     """The id of every reference in encoded documents or operations; perhaps also text that is no id."""
     for match in _REFERENCE.finditer(encoded):
-        start = match.end()
-        head = encoded[start]
-        if head < 0xC0:
-            length, start = head & 0x1F, start + 1
-        else:
-            width = 1 << (head - 0xD9)
-            length, start = int.from_bytes(encoded[start + 1 : start + 1 + width], "big"), start + 1 + width
-        if start + length > len(encoded):
+        start, end = _id_at(encoded, match.end())
+        if end > len(encoded):
             continue
         try:
-            yield encoded[start : start + length].decode()
+            yield encoded[start:end].decode()
         except UnicodeDecodeError:
             continue
+
+
+def _id_at(encoded: bytes, at: int) -> tuple[int, int]:
+    """Where the string begins and ends whose head is at `at`."""
+    head = encoded[at]
+    if head < 0xC0:
+        return at + 1, at + 1 + (head & 0x1F)
+    width = 1 << (head - 0xD9)
+    start = at + 1 + width
+    return start, start + int.from_bytes(encoded[at + 1 : start], "big")
+
+
+def cut_at(encoded: bytes, most: int) -> int:
+    """The largest cut up to `most` bytes that leaves every reference whole, so that it is found in one of the pieces."""
+    cut = most
+    while True:
+        within = _REFERENCE.finditer(encoded, max(cut - _LONGEST, 1), cut + 2)
+        crossing = [match.start() for match in within if match.start() < cut < _id_at(encoded, match.end())[1] <= match.start() + _LONGEST]
+        if not crossing:
+            return cut
+        cut = crossing[0]
 
 
 def outgrown(document: bytes) -> str | None:

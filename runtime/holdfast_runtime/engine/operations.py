@@ -5,7 +5,8 @@
     [page, None, fields]  merge: set several fields of the document at once
     [page]                drop: the page no longer exists
 
-Encoded one after the other with msgpack, so that a batch can be cut anywhere between two operations.
+Encoded one after the other with msgpack: a batch is cut between two operations, or within one that no item holds, and put together again
+before it is decoded.
 """
 
 from __future__ import annotations
