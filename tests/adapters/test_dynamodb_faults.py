@@ -17,6 +17,7 @@ from holdfast.endpoint import Endpoint
 from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_client import Patience
 from holdfast_runtime.adapters.dynamodb_leases import SEEN_S
+from holdfast_runtime.adapters.dynamodb_setup import Setup
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.ports.store import LogItem, Member, Store, StoreBroken, StoredPage, StoreUnavailable
@@ -293,6 +294,26 @@ async def test_no_region_and_no_credentials_are_said(dynamodb_url: str, monkeypa
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         with pytest.raises(StoreBroken, match="no AWS credentials found"):
             await open_dynamodb_store(DynamoDbTable("any-table", "eu-central-1"))
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"AWS_PROFILE": "nobody"}, "nobody.*correct AWS_PROFILE"),
+        ({"AWS_PROFILE": "nobody", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""}, "nobody.*correct AWS_PROFILE"),
+        ({"AWS_ENDPOINT_URL_DYNAMODB": "127.0.0.1:8000"}, "expected a URL such as .* in AWS_ENDPOINT_URL_DYNAMODB.*127.0.0.1:8000"),
+    ],
+)
+async def test_what_leads_nowhere_in_the_environment_is_said(
+    dynamodb_url: str, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    with aws_at(dynamodb=dynamodb_url):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(StoreBroken, match=words):
+            await open_dynamodb_store(DynamoDbTable("any-table"))
+        with pytest.raises(StoreBroken, match=words):
+            Setup(DynamoDbTable("any-table"), SystemClock())
 
 
 # Many calls

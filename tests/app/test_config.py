@@ -157,6 +157,7 @@ def test_all_mistakes_are_told_at_once_with_their_place(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ('shards = "4"', "shards expects a whole number from 1 to 256; found '4'"),
+        ('store = "dynamo://shop"', "store expects the path of a file, or dynamodb://TABLE"),
         ('default-retry-policy-max-attempts = "70"', "or 'unlimited'; found '70'"),
         ("shards = 4.0", "found the number 4.0"),
         ("shards = true", "found true"),

@@ -84,6 +84,7 @@ async def test_commands_bring_the_token(server: Runtime, variable: str) -> None:
     refused = await run("services", "list")
     assert refused.code != 0
     assert "Authorization: Bearer" in refused.err
+    assert "set HOLDFAST_TOKEN to one" in refused.err
     called = await run("call", "svc/greet", '"you"', **{variable: NEW})
     assert "hello you" in called.out, called
 

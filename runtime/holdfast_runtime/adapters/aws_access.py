@@ -40,15 +40,19 @@ class AwsAccess:
         self._locks: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def endpoint(self, service: str, region: str) -> str:
-        """The base URL of a service in a region, environment and profile considered."""
+        """The base URL of a service in a region, environment and profile considered. Raises AccessFailed."""
         key = (service, region)
         if key not in self._endpoints:
-            async with self._locks[key], (await self._started()).client(service, region_name=region) as client:
-                self._endpoints[key] = client.meta.endpoint_url
+            session = await self._started()
+            try:
+                async with self._locks[key], session.client(service, region_name=region) as client:
+                    self._endpoints[key] = client.meta.endpoint_url
+            except ValueError as exc:
+                raise AccessFailed(bad_endpoint(service, exc)) from exc
         return self._endpoints[key]
 
     async def region(self) -> str | None:
-        """The region of the environment or the profile."""
+        """The region of the environment or the profile. Raises AccessFailed."""
         name: str | None = os.environ.get(REGION_VARIABLE) or (await self._started()).region_name
         return name
 
@@ -102,6 +106,21 @@ class AwsAccess:
     async def _started(self) -> Any:
         if self._session is None:
             import aioboto3
+            from botocore.exceptions import BotoCoreError
 
-            self._session = aioboto3.Session()
+            try:
+                self._session = aioboto3.Session()
+            except BotoCoreError as exc:
+                raise AccessFailed(bad_configuration(exc)) from exc
         return self._session
+
+
+def bad_configuration(problem: Exception) -> str:
+    """A profile that does not exist, a file that cannot be read."""
+    return f"the configuration for AWS cannot be used: {problem}; correct AWS_PROFILE, or the files that it means"
+
+
+def bad_endpoint(service: str, problem: Exception) -> str:
+    """boto3 takes the variables as they are, and complains with a bare ValueError."""
+    names = f"AWS_ENDPOINT_URL_{service.upper()} or AWS_ENDPOINT_URL"
+    return f"expected a URL such as http://127.0.0.1:8000 in {names}, found something else ({problem}); correct it, or unset it"

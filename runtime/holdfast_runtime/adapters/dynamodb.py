@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from holdfast_runtime.adapters import dynamodb_items as items
-from holdfast_runtime.adapters.aws_access import AwsAccess
+from holdfast_runtime.adapters.aws_access import AccessFailed, AwsAccess
 from holdfast_runtime.adapters.dynamodb_blob_sweep import UNITS_PER_S, SweptTable
 from holdfast_runtime.adapters.dynamodb_blobs import BucketThenTable, TableBlobs
 from holdfast_runtime.adapters.dynamodb_client import OLD_ITEM, DynamoDbClient, LostRace, Meter, Patience, Refused, read_partition
@@ -67,7 +67,10 @@ async def open_dynamodb_store(
     """
     clock = clock or SystemClock()
     access = access or AwsAccess(clock)
-    region = table.region or await access.region()
+    try:
+        region = table.region or await access.region()
+    except AccessFailed as failed:
+        raise StoreBroken(str(failed)) from failed
     if not region:
         raise StoreBroken(f"no AWS region is known for table {table.name}; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
     entropy = entropy or SystemEntropy()

@@ -23,7 +23,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from holdfast_runtime.adapters import dynamodb_items as items
-from holdfast_runtime.adapters.aws_access import REGION_VARIABLE
+from holdfast_runtime.adapters.aws_access import REGION_VARIABLE, bad_configuration, bad_endpoint
 from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE, TableItem, bound
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.s3_blobs import object_key
@@ -61,11 +61,16 @@ class Setup:
 
     def __init__(self, table: DynamoDbTable, clock: Clock) -> None:
         self._table = table.name
-        self._region = table.region or os.environ.get(REGION_VARIABLE) or boto3.Session().region_name
         self._clock = clock
-        if not self._region:
-            raise StoreBroken(f"no AWS region is known; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
-        self._client: Any = boto3.client("dynamodb", region_name=self._region)
+        try:
+            self._region = table.region or os.environ.get(REGION_VARIABLE) or boto3.Session().region_name
+            if not self._region:
+                raise StoreBroken(f"no AWS region is known; set AWS_REGION, or name it: dynamodb://{table.name}?region=...")
+            self._client: Any = boto3.client("dynamodb", region_name=self._region)
+        except BotoCoreError as problem:
+            raise StoreBroken(bad_configuration(problem)) from problem
+        except ValueError as problem:
+            raise StoreBroken(bad_endpoint("dynamodb", problem)) from problem
 
     # -- set up
 

@@ -20,6 +20,7 @@ from holdfast_runtime.app.errors import CliError, Unreachable, misuse
 
 TIMEOUT_S: Final = 35.0  # the server answers within 30, if only to say that it cannot
 QUICK_S: Final = 5.0
+_ADVICE_401: Final = "; set HOLDFAST_TOKEN to one that the server's file of tokens holds"
 _CODE_TWICE: Final = re.compile(r"^(\[\w+\] )\1")  # as discovery errors must have it
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -44,7 +45,8 @@ class Answer:
         except ValueError:
             found = None
         if isinstance(found, dict) and isinstance(found.get("message"), str):
-            return _CODE_TWICE.sub(r"\1", found["message"])
+            advice = _ADVICE_401 if self.status == 401 and "www-authenticate" in self.headers else ""
+            return _CODE_TWICE.sub(r"\1", found["message"]) + advice
         return self.body.decode("utf-8", "replace").strip() or f"the server answered with status {self.status} and no reason"
 
 

@@ -96,6 +96,8 @@ class Place(File):
                 return DynamoDbTable.parse(given)
             except ValueError:
                 raise ValueError from None  # what is expected is said already
+        if isinstance(given, str) and "://" in given:
+            raise ValueError  # a misspelt scheme; as a path it would be a new store on this disk
         return File.read(self, given)
 
     def write(self, value: Path | DynamoDbTable) -> str:
