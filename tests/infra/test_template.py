@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from holdfast_runtime.surfaces.durations import parse_duration
 from tests.infra.conftest import LINT, NEEDED, ROOT, VARIANTS, tool
 from tests.infra.resolving import PSEUDO, Resolver, Stack, needs, order, references
 
@@ -134,6 +135,16 @@ def test_replicas_reach_each_other_and_nobody_else_does(stacks: dict[str, Stack]
 def test_a_target_group_is_replaced_with_its_load_balancer(stacks: dict[str, Stack]) -> None:
     """One that stayed would belong to two, which is refused, and so would be the update."""
     assert set(references(stacks["internal"].only("AWS::ElasticLoadBalancingV2::TargetGroup")["Name"])) == {"IngressLoadBalancer"}
+
+
+def test_a_load_balancer_lets_go_of_a_connection_first(stacks: dict[str, Stack]) -> None:
+    """Where a task does, a call that is on its way then is answered with 502. The setting's default is above that of load balancers."""
+    for stack in stacks.values():
+        (container,) = stack.only("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+        (idle,) = [one["Value"] for one in container["Environment"] if one["Name"] == "HOLDFAST_INGRESS_IDLE_TIMEOUT"]
+        for balancer in stack.of("AWS::ElasticLoadBalancingV2::LoadBalancer").values():
+            (waits,) = [one["Value"] for one in balancer["LoadBalancerAttributes"] if one["Key"] == "idle_timeout.timeout_seconds"]
+            assert parse_duration(idle) > int(waits) * 1000
 
 
 def test_cloudformation_does_not_wait_for_ever(stacks: dict[str, Stack]) -> None:

@@ -335,7 +335,7 @@ async def test_who_sends_and_leaves_at_once_is_served_all_the_same(case: Case) -
 
 
 async def test_stalled_and_idle_connections_are_closed_by_the_sweep(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1_connection, "IDLE_S", 1)
+    case.server._shared.idle_s = 1
     monkeypatch.setattr(http1_connection, "STALLED_S", 1)
     idle, half_a_head, waiting = await case.client(PLAIN), await case.client(b"GET /a HT"), await case.client(get("/wait"))
     half_a_body = await case.client(b"POST /a HTTP/1.1\r\ncontent-length: 3\r\n\r\nx")

@@ -38,6 +38,7 @@ from holdfast_runtime.ports.metrics import Metrics
 from holdfast_runtime.ports.store import Store, StoreUnavailable
 from holdfast_runtime.surfaces.admin import AdminSettings, admin_app
 from holdfast_runtime.surfaces.bearer import BearerTokens
+from holdfast_runtime.surfaces.http1_connection import IDLE_S
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.ingress import Ingress, IngressSettings
 from holdfast_runtime.surfaces.introspection.engine import Engine, QueryLimits
@@ -58,7 +59,8 @@ class RuntimeConfig:
     shards: of an embedded store that is created now; a table is set up beforehand (`holdfast store init`).
 
     ingress, admin: where to listen, or sockets that are bound already. advertised_ingress: where clients reach the ingress, None: where
-    it listens. grace_s: how long requests in flight may go on once it stops. external_id: for roles that deployments have us assume.
+    it listens. grace_s: how long requests in flight may go on once it stops. ingress_idle_s: for which a connection
+    to the ingress may be without a request. external_id: for roles that deployments have us assume.
     """
 
     store: Path | DynamoDbTable | None
@@ -71,6 +73,7 @@ class RuntimeConfig:
     cluster_name: str = "holdfast"
     advertised_ingress: str | None = None
     grace_s: float = GRACE_S
+    ingress_idle_s: float = IDLE_S
     ingress_settings: IngressSettings = field(default_factory=IngressSettings)
     query_limits: QueryLimits = field(default_factory=QueryLimits)
     call_limits: Limits = DEFAULT_LIMITS
@@ -165,7 +168,7 @@ class Runtime:
         self._started.push_async_callback(engine.close)
         self._started.push_async_callback(self._close_surfaces)
         calls = Ingress(self.coordinator, replace(config.ingress_settings, tokens=ingress_tokens), self.metrics)
-        self._ingress = await serve_on(calls, ingress, grace_s=config.grace_s)
+        self._ingress = await serve_on(calls, ingress, grace_s=config.grace_s, idle_s=config.ingress_idle_s)
         about = AdminSettings(config.advertised_ingress or self._ingress.url, config.cluster_name, tokens=admin_tokens)
         counted = metrics_routes(self._measure, version=about.holdfast_version, cluster=config.cluster_name)
         self._admin = await serve_on(admin_app(self.coordinator, about, [query_routes(engine), counted]), admin, grace_s=config.grace_s)

@@ -27,7 +27,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024  # all header names and values and the path; e
 MAX_HEADERS: Final = 128
 MAX_UNWANTED: Final = 64 * 1024 * 1024  # bytes of a body nobody reads, until the client is cut off
 ONE_WRITE: Final = 64 * 1024  # larger bodies are not copied behind their head
-IDLE_S: Final = 75  # between requests; above the 60 s idle timeout of AWS load balancers, so that they close first
+IDLE_S: Final = 75.0  # between requests; above the 60 s that AWS load balancers wait unless told otherwise, so that they close first
 STALLED_S: Final = 60  # in the middle of a request or an answer without a byte moving
 LINGER_S: Final = 2  # after a refusal, for the client to see it
 
@@ -46,6 +46,7 @@ class Shared(Protocol):
     connections: set[Any]
     tasks: set[asyncio.Task[None]]
     closing: bool
+    idle_s: float
     ticks: int
     date_line: bytes
 
@@ -208,7 +209,7 @@ class Http1Connection(asyncio.Protocol):
         elif self._reading in (Reading.HEAD, Reading.BODY):
             if ticks - self._moved_at > STALLED_S and not self._queue:
                 self._refuse(408, f"no byte of the request for {STALLED_S} s")
-        elif self._current is None and ticks - self._moved_at > (IDLE_S if self._reading is not Reading.REFUSED else LINGER_S):
+        elif self._current is None and ticks - self._moved_at > (self._shared.idle_s if self._reading is not Reading.REFUSED else LINGER_S):
             self._transport.close()
 
     # ---- Parsing, called by httptools

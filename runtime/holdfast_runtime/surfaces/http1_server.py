@@ -37,11 +37,13 @@ class DirectApp(Protocol):
 class Shared:
     """What the connections of one listener have in common, its HTTP/2 ones included.
 
-    ticks: seconds since it began. tasks: what outlives its connection, and all of HTTP/2.
+    idle_s: after which a connection without a request is closed. ticks: seconds since it began. tasks: what outlives its connection, and
+    all of HTTP/2.
     """
 
-    def __init__(self, app: DirectApp) -> None:
+    def __init__(self, app: DirectApp, idle_s: float) -> None:
         self.app = app
+        self.idle_s = idle_s
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.closing = False
@@ -58,7 +60,7 @@ class Shared:
     def switch_to_http2(self, connection: Http1Connection, transport: asyncio.Transport, seen: bytes) -> None:
         """`seen`: all that was received, the preface first."""
         self.connections.discard(connection)
-        http2 = Http2Protocol(self.app, self, IDLE_S)
+        http2 = Http2Protocol(self.app, self, self.idle_s)
         transport.set_protocol(http2)
         http2.connection_made(transport)
         http2.data_received(seen)
@@ -67,13 +69,13 @@ class Shared:
 class Http1Server:
     """The ingress on one bound socket. `start` returns once it listens; `close` once it is gone."""
 
-    def __init__(self, app: DirectApp, bound: socket.socket, *, grace_s: float = 5.0) -> None:
+    def __init__(self, app: DirectApp, bound: socket.socket, *, grace_s: float = 5.0, idle_s: float = IDLE_S) -> None:
         self._bound = bound
         host, port = bound.getsockname()[:2]
         self.host: str = host
         self.port: int = port
         self._grace_s = grace_s
-        self._shared = Shared(app)
+        self._shared = Shared(app, idle_s)
         self._listening: asyncio.Server | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._closed: asyncio.Task[None] | None = None

@@ -18,6 +18,7 @@ import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from holdfast_runtime.surfaces.asgi import App
+from holdfast_runtime.surfaces.http1_connection import IDLE_S
 from holdfast_runtime.surfaces.http1_server import BACKLOG, DirectApp, Http1Server
 from holdfast_runtime.surfaces.server_http2 import PREFACE, Http2Protocol
 
@@ -112,9 +113,16 @@ class HttpServer:
 Server = HttpServer | Http1Server
 
 
-async def serve_on(app: App | DirectApp, bound: socket.socket, *, grace_s: float) -> Server:
-    """Start. What can be asked directly is served by our own server, any other application by uvicorn."""
-    server = Http1Server(app, bound, grace_s=grace_s) if isinstance(app, DirectApp) else HttpServer(app, bound, grace_s=grace_s)
+async def serve_on(app: App | DirectApp, bound: socket.socket, *, grace_s: float, idle_s: float = IDLE_S) -> Server:
+    """Start. What can be asked directly is served by our own server, any other application by uvicorn.
+
+    idle_s: for which a connection to our own may be without a request.
+    """
+    server: Server
+    if isinstance(app, DirectApp):
+        server = Http1Server(app, bound, grace_s=grace_s, idle_s=idle_s)
+    else:
+        server = HttpServer(app, bound, grace_s=grace_s)
     await server.start()
     return server
 

@@ -172,6 +172,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         "ingress.concurrent-api-requests-limit",
         absent="unlimited",
     ),
+    Setting(
+        _SURFACES,
+        "ingress-idle-timeout",
+        Duration(SECOND, 24 * HOUR),
+        75 * SECOND,
+        "connections without a call are closed after this; keep it above the idle timeout of a load balancer in front: it answers 502 else",
+    ),
     Setting(_SURFACES, "shutdown-grace", Duration(0, HOUR), SECOND, "how long callers may wait for their answer once the server stops"),
     # -- Calls to handlers
     Setting(

@@ -28,6 +28,7 @@ def runtime_config(found: Configuration, sockets: tuple[socket.socket, socket.so
         cluster_name=found["cluster-name"],
         advertised_ingress=found["ingress-advertised-address"],
         grace_s=found.seconds("shutdown-grace"),
+        ingress_idle_s=found.seconds("ingress-idle-timeout"),
         ingress_settings=IngressSettings(found["ingress-request-size-limit"], found["ingress-concurrent-requests-limit"]),
         query_limits=QueryLimits(found.seconds("query-timeout"), found["query-concurrency-limit"], found["query-memory-limit"]),
         call_limits=Limits(
