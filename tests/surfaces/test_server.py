@@ -5,20 +5,24 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import cast
 
 import h2.config
 import h2.connection
 import h2.events
+import h2.settings
 import pytest
 import uvloop
 
 from holdfast_runtime.coordinator.front import Success
+from holdfast_runtime.surfaces import http1_server, server_http2
 from holdfast_runtime.surfaces.asgi import Receive, Scope, Send
 from holdfast_runtime.surfaces.server import AddressUnavailable, Listener, bind, serve
 from tests.surfaces.fakes import FakeFront
 from tests.surfaces.http import Http
 
 BODY = b"x" * 900_000  # above the windows of both sides
+PING_BYTES = 17
 
 
 class Http2:
@@ -110,6 +114,67 @@ async def test_a_reset_stream_is_a_caller_that_went_away(front: FakeFront, http2
     http2.h2.reset_stream(stream)
     http2.flush()
     await asyncio.wait_for(front.cancelled.wait(), 60)
+
+
+async def test_who_stops_sending_is_given_up_and_who_waits_for_a_result_is_not(
+    front: FakeFront, http2: Http2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_http2, "STALLED_S", 0.0)
+    monkeypatch.setattr(server_http2, "_LOOK_S", 0.01)
+    front.forever = True
+    waiting = http2.open("GET", "/ApiGreeter/headers")
+    await asyncio.wait_for(front.started.wait(), 60)
+    for _ in range(2):  # the second began after the first look
+        stalled = http2.open("POST", "/ApiGreeter/echo", ("content-type", "application/octet-stream"), end=False)
+        await http2.until_done(stalled)
+        assert stalled not in http2.statuses
+    assert waiting not in http2.done
+    assert not front.cancelled.is_set()
+
+
+async def test_an_answer_that_is_not_taken_is_given_up(front: FakeFront, http2: Http2, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_http2, "STALLED_S", 0.0)
+    monkeypatch.setattr(server_http2, "_LOOK_S", 0.01)
+    front.outcome = Success(BODY)
+    http2.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    stream = http2.open("GET", "/ApiGreeter/headers")
+    await http2.until_done(stream)
+    assert (http2.statuses[stream][":status"], http2.bodies) == ("200", {})
+
+
+async def test_who_pings_and_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unread(asyncio.Transport):
+        written = 0
+        aborted = False
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            self.written += len(data)
+
+        def is_closing(self) -> bool:
+            return self.aborted
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError("nobody asked")
+
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    monkeypatch.setattr(server_http2, "MAX_OWED", 50 * PING_BYTES)
+    transport = Unread()
+    protocol = server_http2.Http2Protocol(app, http1_server.Shared(cast(http1_server.DirectApp, app), 75.0), 75.0)
+    protocol.connection_made(transport)
+    protocol.data_received(client.data_to_send())
+    protocol.pause_writing()
+    for number in range(51):
+        assert not transport.aborted
+        before = transport.written
+        client.ping(number.to_bytes(8, "big"))
+        protocol.data_received(client.data_to_send())
+    assert transport.aborted
+    assert transport.written == before
+    protocol.connection_lost(None)
 
 
 async def test_the_preface_may_arrive_byte_by_byte(http2: Http2) -> None:

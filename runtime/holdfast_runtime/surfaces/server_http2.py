@@ -2,7 +2,8 @@
 
 Rules: request bodies are acknowledged when the application takes them, so a slow application slows its
 client; answers wait for the client's window; a reset stream is a caller that went away; who opens and
-resets streams faster than they can end is shown out.
+resets streams faster than they can end is shown out, and so is who asks for answers of the protocol itself (pings,
+settings) without reading them; a stream whose body stops coming, or whose answer is not taken, is given up.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_STREAMS: Final = 256
 MAX_TASKS: Final = 4 * MAX_STREAMS  # reset streams included, whose applications still have to notice
 WINDOW: Final = 1 << 20  # bytes a client may send ahead, per stream and in all
+MAX_OWED: Final = 1 << 20  # bytes of acknowledgements and their like for a client that does not read
+STALLED_S: Final = 60.0  # in which no byte of a request came, or none of an answer was taken
+_LOOK_S: Final = 5.0
 # Meaningless or forbidden in HTTP/2 (RFC 9113 §8.2.2).
 _HOP_BY_HOP: Final = frozenset({b"connection", b"transfer-encoding", b"keep-alive", b"upgrade"})
 
@@ -62,6 +66,9 @@ class Http2Protocol(asyncio.Protocol):
         self._writable.set()
         self._window_moved = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
+        self._owed = 0  # bytes written since the client stopped reading
         self._closing = False
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
         limits = {SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS, SettingCodes.INITIAL_WINDOW_SIZE: WINDOW}
@@ -85,18 +92,24 @@ class Http2Protocol(asyncio.Protocol):
                 self._handle(event)
         except ProtocolError:
             self.flush()  # h2 has queued the GOAWAY that says why
-            self._transport.close()
+            self._close()
             return
         # Any frame may have moved a window: settings and updates do, and waking too often is harmless.
-        self._window_moved.set()
-        self._window_moved.clear()
-        self.flush()
+        self._wake()
+        answer = self.h2.data_to_send()
+        if not self._writable.is_set():
+            self._owed += len(answer)
+            if self._owed > MAX_OWED:
+                self._transport.abort()
+                return
+        self._write(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
         self._closing = True
-        if self._idle is not None:
-            self._idle.cancel()
+        for timer in (self._idle, self._looking, self._ending):
+            if timer is not None:
+                timer.cancel()
         for stream in self._streams.values():
             stream.disconnect()
         self._streams.clear()
@@ -107,6 +120,7 @@ class Http2Protocol(asyncio.Protocol):
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        self._owed = 0
         self._writable.set()
 
     def shutdown(self) -> None:
@@ -145,7 +159,7 @@ class Http2Protocol(asyncio.Protocol):
                 if stream is not None:
                     stream.disconnect()
             case ConnectionTerminated():
-                self._transport.close()
+                self._close()
 
     def _open(self, event: RequestReceived) -> None:
         if len(self._tasks) >= MAX_TASKS:
@@ -156,6 +170,8 @@ class Http2Protocol(asyncio.Protocol):
             return
         if self._idle is not None:
             self._idle.cancel()
+        if self._looking is None:
+            self._looking = self._loop.call_later(_LOOK_S, self._look)
         stream_id = event.stream_id
         stream = _Stream(self, stream_id, _scope(event, self._transport))
         self._streams[stream_id] = stream
@@ -190,7 +206,34 @@ class Http2Protocol(asyncio.Protocol):
         if not self._transport.is_closing():
             self.h2.close_connection(code)
             self.flush()
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Once everything is sent; what nobody takes is dropped in the end."""
+        self._transport.close()
+        if self._ending is None:
+            self._ending = self._loop.call_later(STALLED_S, self._transport.abort)
+
+    def _look(self) -> None:
+        """Every few seconds while there are streams: who has stalled is given up. Waiting for a result may take for ever."""
+        self._looking = self._loop.call_later(_LOOK_S, self._look) if self._streams else None
+        stalled = [stream for stream in self._streams.values() if stream.stalled(self._loop.time())]
+        if not stalled or self._transport.is_closing():
+            return
+        if not self._writable.is_set():
+            self._transport.abort()  # not even a reset would be read
+            return
+        for stream in stalled:
+            del self._streams[stream.id]
+            stream.disconnect()
+            self.h2.reset_stream(stream.id, ErrorCodes.CANCEL)
+        self._wake()
+        self.flush()
+
+    def _wake(self) -> None:
+        """Those who wait for room to send."""
+        self._window_moved.set()
+        self._window_moved.clear()
 
     # ---- For streams
 
@@ -199,18 +242,22 @@ class Http2Protocol(asyncio.Protocol):
         return self._state.default_headers
 
     def flush(self) -> None:
-        data = self.h2.data_to_send()
+        self._write(self.h2.data_to_send())
+
+    def _write(self, data: bytes) -> None:
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
     async def may_send(self, stream: _Stream) -> int:
         """Waits until the client takes more; 0 when it is gone."""
+        stream.begin_waiting()
         while not stream.gone and not self._transport.is_closing():
             await self._writable.wait()
             if stream.gone or self._transport.is_closing():
                 break
             size = min(self.h2.local_flow_control_window(stream.id), self.h2.max_outbound_frame_size)
             if size > 0:
+                stream.end_waiting()
                 return size
             await self._window_moved.wait()
         return 0
@@ -229,6 +276,7 @@ class _Stream:
         self._unacknowledged = 0
         self._complete = False
         self._delivered = False
+        self._waits_since: float | None = None  # for the client, to send or to take a byte
         self._changed = asyncio.Event()
 
     def feed(self, data: bytes, flow_controlled: int) -> None:
@@ -244,10 +292,23 @@ class _Stream:
         self.gone = True
         self._changed.set()
 
+    def begin_waiting(self) -> None:
+        self._waits_since = asyncio.get_running_loop().time()
+
+    def end_waiting(self) -> None:
+        self._waits_since = None
+
+    def stalled(self, now: float) -> bool:
+        return self._waits_since is not None and now - self._waits_since > STALLED_S
+
     async def receive(self) -> Message:
+        if not self._delivered:
+            self.begin_waiting()
         while not self.gone and (self._delivered or not (self._chunks or self._complete)):
             self._changed.clear()
             await self._changed.wait()
+        if not self._delivered:
+            self.end_waiting()
         if self.gone:
             return {"type": "http.disconnect"}
         body = b"".join(self._chunks)
@@ -300,7 +361,7 @@ def _scope(event: RequestReceived, transport: asyncio.Transport) -> Scope:
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "2",
-        "method": pseudo[b":method"].decode("ascii"),
+        "method": pseudo[b":method"].decode("latin-1"),
         "scheme": "http",
         "path": unquote(raw_path.decode("latin-1")),
         "raw_path": raw_path,
