@@ -258,9 +258,10 @@ async def test_a_role_that_cannot_be_assumed(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
         endpoint = LambdaEndpoint(SystemClock(), endpoint_url="http://127.0.0.1:1")
         address = LambdaAddress(arn("f"), assume_role_arn="arn:aws:iam::123456789012:role/invoker")
-        with pytest.raises(EndpointFailure, match=r"role/invoker cannot be assumed: .*AccessDenied.*trust policy"):
+        with pytest.raises(EndpointFailure, match=r"role/invoker cannot be assumed: .*AccessDenied.*trust policy") as failure:
             await endpoint.request(address, asking("x"), timeout_s=60)
         await endpoint.close()
+    assert failure.value.refusal is Refusal.TROUBLE
 
 
 async def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -270,9 +271,18 @@ async def test_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for variable in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(variable, str(tmp_path / "none"))
     endpoint = LambdaEndpoint(SystemClock(), endpoint_url="http://127.0.0.1:1")
-    with pytest.raises(EndpointFailure, match="no AWS credentials found; give the coordinator a role"):
+    with pytest.raises(EndpointFailure, match="no AWS credentials found; give the coordinator a role") as failure:
         await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=60)
     await endpoint.close()
+    assert failure.value.refusal is Refusal.TROUBLE
+
+
+async def test_without_a_way_to_the_service_no_function_was_started() -> None:
+    endpoint = LambdaEndpoint(SystemClock(), endpoint_url="http://127.0.0.1:1")
+    with pytest.raises(EndpointFailure, match="connect error: Connection refused") as failure:
+        await endpoint.request(LambdaAddress(arn("f")), asking("x"), timeout_s=60)
+    await endpoint.close()
+    assert failure.value.refusal is Refusal.TROUBLE
 
 
 @pytest.mark.parametrize(
@@ -312,7 +322,8 @@ LIMIT, TROUBLE = Refusal.LIMIT, Refusal.TROUBLE
         (409, "ResourceConflictException", TROUBLE),
         (502, "ResourceNotReadyException", TROUBLE),
         (409, "SnapStartNotReadyException", TROUBLE),
-        (502, "KMSAccessDeniedException", None),
+        (502, "KMSAccessDeniedException", TROUBLE),
+        (502, "KMSDisabledException", TROUBLE),
         (502, "InvalidZipFileException", None),
         (403, "AccessDeniedException", None),
         (404, "ResourceNotFoundException", None),

@@ -213,6 +213,22 @@ async def test_a_stale_connection_is_replaced_once(endpoint: HttpEndpoint) -> No
     assert len(server.requests) == 5
 
 
+async def test_a_request_somebody_may_work_on_is_not_sent_again(endpoint: HttpEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection was used before, but the request has been under way for longer than a dead connection takes to say so."""
+    monkeypatch.setattr("holdfast_runtime.adapters.http_exchange.STALE_WITHIN_S", 0.0)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(COUNTED)
+        await peer.request()
+
+    async with raw_server(script) as server:
+        await endpoint.request(at(server.uri), REQUEST, timeout_s=60)
+        with pytest.raises(EndpointFailure, match="closed by the peer before a response"):
+            await endpoint.request(at(server.uri), REQUEST, timeout_s=60)
+    assert len(server.requests) == 2
+
+
 async def test_a_response_begun_on_a_stale_connection_is_not_asked_for_again(endpoint: HttpEndpoint) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -52,6 +52,11 @@ def test_a_function_error_is_a_failed_attempt() -> None:
     assert (failure.code, failure.error_code, failure.refusal) == (500, "RT0006", None)
 
 
+def test_a_function_that_was_killed_was_most_likely_out_of_memory() -> None:
+    error = {"errorType": "Runtime.ExitError", "errorMessage": "RequestId: 1 Error: Runtime exited with error: signal: killed"}
+    assert str(function_failure(json.dumps(error).encode())).endswith("it was most likely out of memory: raise the function's memory")
+
+
 def test_compressed_answers_are_decompressed() -> None:
     for exchange in vector("29-large-payload-zstd")["exchanges"]:
         captured = exchange["response"]

@@ -7,7 +7,8 @@ endpoint's address still come from the library (`aws_access`).
 - RequestResponse on the qualified ARN, in the ARN's region; no retries here, they are the coordinator's.
 - A status other than 200 is the service's own refusal; a function error and an unreadable result are the
   function's. The latter are failed attempts. What the service refuses because of a limit or of a trouble of its
-  own is none: the function was not started (`_REFUSALS`).
+  own is none: the function was not started (`_refusal_of`). Nor is what never left this process, for want of
+  credentials or of a connection.
 - All or nothing: a reply cut off in the middle counts as no reply.
 """
 
@@ -23,7 +24,7 @@ from urllib.parse import quote
 
 from holdfast_runtime.adapters.aws_access import AccessFailed, AwsAccess
 from holdfast_runtime.adapters.http_endpoint import Origin, Target, parse_uri
-from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, ExchangeFailed, Limits, Outgoing, TimedOut
+from holdfast_runtime.adapters.http_exchange import DEFAULT_LIMITS, ExchangeFailed, Limits, Outgoing, TimedOut, Unconnected
 from holdfast_runtime.adapters.lambda_envelope import (
     MAX_EVENT_BYTES,
     event_of,
@@ -71,7 +72,8 @@ _TROUBLES: Final = frozenset(
         "EFSMountTimeoutException",
     }
 )
-# With a status of 5xx, but waiting does not help: somebody has to mend the function, its network or its key.
+# With a status of 5xx, but waiting does not help: somebody has to mend the function or its network. A key that is disabled or denied is not
+# among them: that is undone as quickly as it was done, and must not have used up the attempts of everybody who was called meanwhile.
 _LASTING: Final = frozenset(
     {
         "EC2AccessDeniedException",
@@ -79,10 +81,6 @@ _LASTING: Final = frozenset(
         "InvalidSecurityGroupIDException",
         "InvalidSubnetIDException",
         "InvalidZipFileException",
-        "KMSAccessDeniedException",
-        "KMSDisabledException",
-        "KMSInvalidStateException",
-        "KMSNotFoundException",
     }
 )
 
@@ -127,7 +125,8 @@ class LambdaEndpoint:
         except (ExchangeFailed, AccessFailed) as failed:
             reason = failed.within(timeout_s) if isinstance(failed, TimedOut) else str(failed)
             error_code = failed.error_code if isinstance(failed, ExchangeFailed) else "RT0006"
-            raise EndpointFailure(f"error when invoking '{address.arn}': {reason}", error_code=error_code) from failed
+            refusal = Refusal.TROUBLE if isinstance(failed, AccessFailed | Unconnected) else None
+            raise EndpointFailure(f"error when invoking '{address.arn}': {reason}", error_code=error_code, refusal=refusal) from failed
         if reply.status != 200:
             raise self._refusal(address, reply)
         if reply.broken is not None:
@@ -150,7 +149,7 @@ class LambdaEndpoint:
                 region = await self._region(name)
                 credentials = await self._access.credentials(name, address.assume_role_arn)
         except TimeoutError:
-            raise TimedOut from None
+            raise AccessFailed(f"the AWS credentials could not be loaded within {timeout_s:g} s (abort timeout)") from None
         target = region.target
         path = target.base_path + _invoke_path(address.arn)
         headers = {

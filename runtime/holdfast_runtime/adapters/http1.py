@@ -4,9 +4,9 @@ The hot path: nothing here that is not needed.
 
 - A request is one write, a response is what `httptools` makes of the bytes; bodies are counted, chunked, or
   end with the connection.
-- A kept-alive connection may have been closed by the peer the moment we reuse it. If it fails before a single
-  response byte, the request is sent once more on a fresh connection; any other loss is a failure, or a broken
-  response once the status is known.
+- A kept-alive connection may have been closed by the peer the moment we reuse it. If it fails at once and before
+  a single response byte, the request is sent once more on a fresh connection; any other loss is a failure, or a
+  broken response once the status is known.
 - A connection is reused only after a complete response to a completely sent request. Timeouts and
   cancellation close it.
 """
@@ -19,6 +19,7 @@ from typing import Final, cast
 
 import httptools
 
+from holdfast_runtime.adapters import http_exchange
 from holdfast_runtime.adapters.http_exchange import (
     DEFAULT_LIMITS,
     MAX_HEAD_BYTES,
@@ -71,6 +72,7 @@ class Http1Connection(asyncio.Protocol):
         self._reply: asyncio.Future[EndpointResponse] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._served = 0
+        self._sent_at = 0.0
         self._reset()
 
     @property
@@ -86,6 +88,7 @@ class Http1Connection(asyncio.Protocol):
         self._reset()
         reply: asyncio.Future[EndpointResponse] = self._loop.create_future()
         self._reply = reply
+        self._sent_at = self._loop.time()
         self._timer = self._loop.call_later(timeout_s, self._time_out)
         if len(body) <= _ONE_WRITE:
             transport.write(head + body)
@@ -196,7 +199,7 @@ class Http1Connection(asyncio.Protocol):
             self._settle(self._response(None if ends_with_connection and exc is None else broken_connection(exc)))
         elif self._any_bytes:
             self._fail(ExchangeFailed(f"{broken_connection(exc)} in the middle of the response's headers"))
-        elif self._served:
+        elif self._served and self._loop.time() - self._sent_at < http_exchange.STALE_WITHIN_S:
             self._fail(NotStarted(f"{broken_connection(exc)} before a response"))
         else:
             self._fail(ExchangeFailed(f"{broken_connection(exc)} before a response"))

@@ -29,6 +29,7 @@ import h2.exceptions
 import h2.settings
 from hyperframe.frame import Frame, GoAwayFrame
 
+from holdfast_runtime.adapters import http_exchange
 from holdfast_runtime.adapters.http_exchange import (
     DEFAULT_LIMITS,
     MAX_HEAD_BYTES,
@@ -67,11 +68,12 @@ class _Machine(h2.connection.H2Connection):
 class _Stream:
     """One exchange in flight."""
 
-    __slots__ = ("body", "body_bytes", "bytes_before", "headers", "reply", "status", "timer", "unsent")
+    __slots__ = ("began_at", "body", "body_bytes", "bytes_before", "headers", "reply", "status", "timer", "unsent")
 
     def __init__(self, unsent: memoryview, reply: asyncio.Future[EndpointResponse], bytes_before: int) -> None:
         self.unsent = unsent
         self.reply = reply
+        self.began_at = reply.get_loop().time()
         self.bytes_before = bytes_before  # received on the connection when the stream began
         self.timer: asyncio.TimerHandle | None = None
         self.status = 0
@@ -203,7 +205,8 @@ class Http2Connection(asyncio.Protocol):
             self.ready.exception()  # nobody may be waiting any more
         why = broken_connection(exc)
         for stream_id, stream in list(self._streams.items()):
-            stale = self._served and stream.bytes_before == self._received
+            is_soon = self._loop.time() - stream.began_at < http_exchange.STALE_WITHIN_S
+            stale = self._served and is_soon and stream.bytes_before == self._received
             kind = NotStarted if stale else ExchangeFailed
             self._settle(stream_id, stream.response(why) if stream.status else kind(f"{why} before a response"))
         if self._idle_timer is not None:

@@ -25,6 +25,7 @@ from holdfast_runtime.adapters.http_exchange import (
     Outgoing,
     ProtocolChanged,
     TimedOut,
+    Unconnected,
     checked_target,
     describe,
     merged_headers,
@@ -195,10 +196,10 @@ class Origin:
                 return connection
         except TimeoutError as exc:
             if isinstance(exc, OSError) and exc.errno is not None:  # ETIMEDOUT of the system
-                raise ExchangeFailed(f"connect error: {describe(exc)}") from exc
-            raise ExchangeFailed("connect error: no connection in time; is the address reachable from here?") from None
+                raise Unconnected(f"connect error: {describe(exc)}") from exc
+            raise Unconnected("connect error: no connection in time; is the address reachable from here?") from None
         except (OSError, ValueError) as exc:  # refused, unreachable, unknown name, failed TLS handshake; ValueError: what cannot be a name
-            raise ExchangeFailed(f"connect error: {describe(exc)}") from exc
+            raise Unconnected(f"connect error: {describe(exc)}") from exc
 
     def _check_reached(self, transport: asyncio.BaseTransport) -> None:
         """Asked of each connection before it is used: a name may lead elsewhere than when it was registered."""

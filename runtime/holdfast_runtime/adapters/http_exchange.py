@@ -55,8 +55,17 @@ class ExchangeFailed(Exception):
         self.error_code = error_code
 
 
+# A connection that the peer had closed before the request came is found out within a round trip. One that is lost later may have carried a
+# request that somebody works on: sent again by us, it would run beside itself, unseen by its caller and his retry policy.
+STALE_WITHIN_S: Final = 3.0
+
+
 class NotStarted(ExchangeFailed):
     """The peer never looked at the request, or so all signs say: it may be sent again elsewhere."""
+
+
+class Unconnected(ExchangeFailed):
+    """No connection could be made: nothing was sent."""
 
 
 class ProtocolChanged(Exception):

@@ -112,6 +112,8 @@ def function_failure(payload: bytes) -> EndpointFailure:
         return EndpointFailure(f"{text}; {advice}", code=413, error_code="RT0019")
     if kind == "Sandbox.Timedout" or "Task timed out after" in message:
         return EndpointFailure(f"{text}; raise the function's timeout or suspend more often", error_code="RT0006")
+    if kind == "Runtime.OutOfMemory" or "signal: killed" in message:  # how the end of its memory looks from outside
+        return EndpointFailure(f"{text}; it was most likely out of memory: raise the function's memory", error_code="RT0006")
     return EndpointFailure(text, error_code="RT0006")
 
 
