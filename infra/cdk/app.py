@@ -10,6 +10,7 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
+from aws_cdk.aws_ecr_assets import Platform
 from constructs import Construct
 from holdfast_cdk import HoldfastCluster
 
@@ -52,7 +53,7 @@ def main() -> None:
     packages = Path(app.node.try_get_context("packages") or ROOT / ".aws-sam/build")
     uri = app.node.try_get_context("image")
     # With `-c image=<registry>/holdfast:1` nothing is built here.
-    image = ecs.ContainerImage.from_registry(uri) if uri else ecs.ContainerImage.from_asset(str(ROOT))
+    image = ecs.ContainerImage.from_registry(uri) if uri else ecs.ContainerImage.from_asset(str(ROOT), platform=Platform.LINUX_ARM64)
     here = Environment(account=app.node.try_get_context("account"), region=app.node.try_get_context("region"))
     Samples(app, "holdfast", packages=packages, image=image, env=here)
     app.synth()

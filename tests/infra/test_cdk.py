@@ -114,6 +114,66 @@ def test_roles_may_do_the_same(made: dict[str, Stack], stacks: dict[str, Stack],
     assert policy(made["samples"], ours) - traced == expected
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("TaskRole", "TaskRole"),
+        ("HoldfastEdge", "EdgeFunctionRole"),
+        ("HoldfastDeploy", "DeployFunctionRole"),
+        ("WakeupRole", "WakeupRole"),
+    ],
+)
+def test_roles_may_do_the_same_with_a_key_of_ones_own(made: dict[str, Stack], stacks: dict[str, Stack], ours: str, theirs: str) -> None:
+    role = stacks["own key"].resources[theirs]["Properties"]
+    expected = {action for one in role["Policies"] for s in one["PolicyDocument"]["Statement"] for action in listed(s["Action"])}
+    keys = {action for action in expected if action.startswith("kms:")}
+    assert keys
+    assert {action for action in policy(made["internet"], ours) if action.startswith("kms:")} == keys
+
+
+def test_a_task_may_be_started_from_a_private_registry(made: dict[str, Stack]) -> None:
+    """Of an image that is named by its address the CDK does not see that it is in one."""
+    for stack in made.values():
+        (role,) = [one for name, one in stack.of("AWS::IAM::Role").items() if "ExecutionRole" in name]
+        assert "AmazonECSTaskExecutionRolePolicy" in json.dumps(role["ManagedPolicyArns"])
+
+
+def test_who_may_send_to_the_inbox_is_the_templates(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
+    def of(stack: Stack) -> dict[str, tuple[list[str], Any]]:
+        found = [one for item in stack.of("AWS::SQS::QueuePolicy").values() for one in item["PolicyDocument"]["Statement"]]
+        named = parts(stack)
+        allowed = {one["Sid"]: one for one in found if one["Effect"] == "Allow"}
+        texts = {
+            sid: sorted(text(arn, named) for kind in one["Condition"].values() for value in kind.values() for arn in listed(value))
+            for sid, one in allowed.items()
+        }
+        return {sid: (listed(one["Principal"]["Service"]), texts[sid]) for sid, one in allowed.items()}
+
+    assert of(made["samples"]) == of(stacks["default"])
+
+
+def test_cloudformation_waits_as_long(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
+    def waits(stack: Stack) -> set[int]:
+        custom = [one for one in stack.resources.values() if one["Type"].startswith("Custom::Holdfast")]
+        return {int(one["Properties"]["ServiceTimeout"]) for one in custom}
+
+    assert waits(made["samples"]) == waits(made["api key"]) == waits(stacks["default"])
+
+
+def test_tasks_keep_connections_as_long(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
+    def idle(stack: Stack) -> str:
+        (container,) = stack.only("AWS::ECS::TaskDefinition")["ContainerDefinitions"]
+        (found,) = [one["Value"] for one in container["Environment"] if one["Name"] == "HOLDFAST_INGRESS_IDLE_TIMEOUT"]
+        return str(found)
+
+    assert [idle(made[name]) for name in ("samples", "internal")] == [idle(stacks[name]) for name in ("default", "internal")]
+
+
+def test_a_target_group_is_replaced_with_its_load_balancer(made: dict[str, Stack]) -> None:
+    (balancer,) = [name for name, one in made["internal"].resources.items() if one["Type"] == "AWS::ElasticLoadBalancingV2::LoadBalancer"]
+    assert balancer in json.dumps(made["internal"].only("AWS::ElasticLoadBalancingV2::TargetGroup")["Name"])
+
+
 def test_handlers_are_registered_by_version(made: dict[str, Stack]) -> None:
     stack = made["samples"]
     for registration in stack.of("Custom::HoldfastDeployment").values():
@@ -184,10 +244,11 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         "from aws_cdk import App, Stack, aws_ec2 as ec2, aws_ecs as ecs, aws_lambda as lambda_\n"
         "from holdfast_cdk import HoldfastCluster, Size, Exposure\n"
         "stack = Stack(App(), 's'); vpc = ec2.Vpc(stack, 'V')\n"
-        "for options in ({'size': Size(replicas=9)}, {'exposure': Exposure.INTERNET}):\n"
+        "for options in ({'size': Size(replicas=9)}, {'exposure': Exposure.INTERNET}, {'allowed': ['0.0.0.0/0']}):\n"
         "    try: HoldfastCluster(stack, str(options), vpc=vpc, image=None, front_code=None, **options)\n"
         "    except ValueError as problem: print(problem)\n"
     )
     done = subprocess.run([tool("cdk", "python"), "-W", "ignore", "-c", program], check=True, capture_output=True, text=True, cwd=ROOT)
     assert "need as many shards" in done.stdout
     assert "needs a certificate" in done.stdout
+    assert "speaks in clear" in done.stdout

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aws_cdk import CustomResource, Duration, Stack
+from aws_cdk import CustomResource, Duration, Fn, Stack
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_ec2 as ec2
@@ -37,6 +37,10 @@ SETUP_ACTIONS = (
     "PutItem",
     "UpdateItem",
 )
+# Of keys of one's own. DynamoDB asks for all of these in the name of whoever writes.
+KEY_ACTIONS = ("Decrypt", "GenerateDataKey", "DescribeKey", "Encrypt", "ReEncryptFrom", "ReEncryptTo")
+# What starting a task needs: pulling the image, from wherever in the account it is, and writing logs.
+EXECUTION = "service-role/AmazonECSTaskExecutionRolePolicy"
 HEALTH = "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/restate/health', timeout=8)"
 
 
@@ -103,6 +107,9 @@ class HoldfastCluster(Construct):
         super().__init__(scope, id)
         if exposure is Exposure.INTERNET and certificate is None:
             raise ValueError("a load balancer on the internet needs a certificate")
+        if "0.0.0.0/0" in allowed and exposure is not Exposure.INTERNET:
+            raise ValueError("0.0.0.0/0 may reach a load balancer on the internet only; the ingress of the tasks speaks in clear")
+        self.patience = Duration.minutes(15)  # with a deploy function that cannot even start, and hence answers nothing
         self._size, self._key, self._retention = size or Size(), key, log_retention
         if self._size.replicas > self._size.shards:
             raise ValueError(f"{self._size.replicas} replicas need as many shards; found {self._size.shards}, which are fixed for ever")
@@ -136,7 +143,7 @@ class HoldfastCluster(Construct):
         source = {"StringEquals": {"aws:SourceAccount": stack.account}}
         self.wakeup_role = iam.Role(self, "WakeupRole", assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=source))
         self._allow(self.wakeup_role, ["sqs:SendMessage"], [self.inbox.queue_arn])
-        self._allow_key(self.wakeup_role)
+        self._allow_key(self.wakeup_role, KEY_ACTIONS[:2])
 
     def _definition(self, image: ecs.ContainerImage, invokable: Sequence[str]) -> None:
         stack = Stack.of(self)
@@ -149,6 +156,7 @@ class HoldfastCluster(Construct):
                 cpu_architecture=ecs.CpuArchitecture.ARM64, operating_system_family=ecs.OperatingSystemFamily.LINUX
             ),
         )
+        self.definition.obtain_execution_role().add_managed_policy(iam.ManagedPolicy.from_aws_managed_policy_name(EXECUTION))
         role = self.definition.task_role
         self._allow(role, [f"dynamodb:{name}" for name in TABLE_ACTIONS], [self.table.table_arn])
         self._allow(role, ["s3:ListBucket"], [self.bucket.bucket_arn])
@@ -180,6 +188,8 @@ class HoldfastCluster(Construct):
                 "HOLDFAST_PEERS": f"0.0.0.0:{PEERS}",
                 "HOLDFAST_CLUSTER_NAME": stack.stack_name,
                 "HOLDFAST_METRICS_EMF": "on",
+                # Longer than the load balancer keeps a connection: it would answer 502 to a call that crosses the end of one.
+                "HOLDFAST_INGRESS_IDLE_TIMEOUT": "75s" if self._network.exposure is Exposure.NONE else "70m",
                 "AWS_REGION": stack.region,
             },
             health_check=ecs.HealthCheck(
@@ -194,16 +204,19 @@ class HoldfastCluster(Construct):
 
     def _front(self, code: lambda_.Code) -> None:
         self.edge = self._function("Edge", "holdfast_runtime.edge.app.handler", code, Duration.seconds(10))
+        self._allow_key(self.edge.role, KEY_ACTIONS[:3])
         self._allow(self.edge.role, ["dynamodb:GetItem", "dynamodb:Query"], [self.table.table_arn])
         self._allow(self.edge.role, ["s3:GetObject"], [self.bucket.arn_for_objects("blob/*")])
         self.edge_url = self.edge.add_function_url(auth_type=lambda_.FunctionUrlAuthType.AWS_IAM)
         self.deploy = self._function("Deploy", "holdfast_runtime.edge.deploy.handler", code, Duration.minutes(10))
         self._allow(self.deploy.role, [f"dynamodb:{name}" for name in SETUP_ACTIONS], [self.table.table_arn])
+        self._allow_key(self.deploy.role)
         self.set_up = CustomResource(
             self,
             "TableSetup",
             service_token=self.deploy.function_arn,
             resource_type="Custom::HoldfastSetup",
+            service_timeout=self.patience,
             properties={"Action": "setup", "Shards": str(self._size.shards), "Bucket": self.bucket.bucket_name},
         )
         if self.deploy.role is not None:
@@ -247,7 +260,6 @@ class HoldfastCluster(Construct):
             environment={"HOLDFAST_STORE": f"dynamodb://{self.table.table_name}", "HOLDFAST_INBOX_QUEUE_URL": self.inbox.queue_url},
         )
         self._allow(function.role, ["sqs:SendMessage"], [self.inbox.queue_arn])
-        self._allow_key(function.role)
         return function
 
     def _service(self) -> None:
@@ -305,8 +317,11 @@ class HoldfastCluster(Construct):
         )
         for cidr in net.allowed:
             group.add_ingress_rule(ec2.Peer.ipv4(cidr), ec2.Port.tcp(443 if secure else 80), "callers")
+        # Named after its load balancer, so that both are replaced together (another scheme, other subnets): no target group serves two.
+        name = f"holdfast-{Fn.select(2, Fn.split('/', self.load_balancer.load_balancer_full_name))}"
         listener.add_targets(
             "Coordinators",
+            target_group_name=name,
             port=INGRESS,
             protocol=elb.ApplicationProtocol.HTTP,
             targets=[self.service],
@@ -331,6 +346,6 @@ class HoldfastCluster(Construct):
         statement = iam.PolicyStatement(actions=list(actions), resources=list(resources), conditions=conditions)
         role.grant_principal.add_to_principal_policy(statement)
 
-    def _allow_key(self, role: iam.IGrantable | None) -> None:
+    def _allow_key(self, role: iam.IGrantable | None, names: Sequence[str] = KEY_ACTIONS) -> None:
         if self._key is not None:
-            self._allow(role, ["kms:Decrypt", "kms:GenerateDataKey"], [self._key.key_arn])
+            self._allow(role, [f"kms:{name}" for name in names], [self._key.key_arn])

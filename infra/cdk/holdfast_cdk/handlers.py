@@ -36,6 +36,7 @@ class HoldfastHandlers(Construct):
             "Registration",
             service_token=cluster.deploy.function_arn,
             resource_type="Custom::HoldfastDeployment",
+            service_timeout=cluster.patience,
             properties={
                 "Action": "register",
                 "FunctionArn": self.version.function_arn,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_iam as iam
@@ -53,13 +55,20 @@ class Storage(Construct):
             receive_wait=Duration.seconds(20),
             dead_letters=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=5),
         )
+        stack = self.inbox.stack
+        arns = [f"arn:{stack.partition}:{kind}:*:{stack.account}:{names}" for kind, names in (("events", "rule/*"), ("sns", "*"))]
+        self._may_send("RulesAndTopicsOfThisAccount", ["events", "sns"], {"ArnLike": {"aws:SourceArn": arns}})
+        # ARNs of buckets name no account.
+        self._may_send("BucketsOfThisAccount", ["s3"], {"StringEquals": {"aws:SourceAccount": stack.account}})
+
+    def _may_send(self, sid: str, services: Sequence[str], conditions: Mapping[str, object]) -> None:
         self.inbox.add_to_resource_policy(
             iam.PolicyStatement(
-                sid="EventsOfThisAccount",
-                principals=[iam.ServicePrincipal(f"{name}.amazonaws.com") for name in ("events", "sns", "s3")],
+                sid=sid,
+                principals=[iam.ServicePrincipal(f"{name}.amazonaws.com") for name in services],
                 actions=["sqs:SendMessage"],
                 resources=[self.inbox.queue_arn],
-                conditions={"StringEquals": {"aws:SourceAccount": self.inbox.stack.account}},
+                conditions=conditions,
             )
         )
 
