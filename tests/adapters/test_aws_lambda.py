@@ -203,48 +203,118 @@ async def test_what_is_sent_to_the_service() -> None:
     assert "/eu-central-1/lambda/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-inv" in authorization
 
 
-async def test_a_role_is_assumed_once_and_again_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    class MovingClock(SystemClock):
-        ahead_ms = 0
+class MovingClock(SystemClock):
+    ahead_ms = 0
 
-        def now_ms(self) -> int:
-            return super().now_ms() + self.ahead_ms
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead_ms
 
-    clock, role = MovingClock(), "arn:aws:iam::123456789012:role/invoker"
 
-    async def sts(peer: Peer) -> None:
+class Roles:
+    """STS: sessions of an hour, numbered."""
+
+    def __init__(self, clock: MovingClock) -> None:
+        self._clock = clock
+        self.is_down = False
+        self.asked = 0
+
+    async def serve(self, peer: Peer) -> None:
         while True:
             _, body = await peer.request()
             assert b"Action=AssumeRole" in body
             assert b"ExternalId=outside" in body
+            self.asked += 1
+            if self.is_down:
+                await peer.send(b"HTTP/1.1 503 F\r\ncontent-length: 0\r\n\r\n")
+                continue
             answer = (
                 "<AssumeRoleResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><AssumeRoleResult><Credentials>"
-                f"<AccessKeyId>ASSUMED{len(peer.requests)}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+                f"<AccessKeyId>ASSUMED{self.asked}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
                 "<SessionToken>token</SessionToken><Expiration>"
-                + (_iso(clock.now_ms() + 3_600_000))
+                + (_iso(self._clock.now_ms() + 3_600_000))
                 + "</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
             ).encode()
             await peer.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/xml\r\ncontent-length: %d\r\n\r\n%s" % (len(answer), answer))
+
+
+ROLE = "arn:aws:iam::123456789012:role/invoker"
+
+
+async def test_a_role_is_assumed_once_and_again_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MovingClock()
+    sts = Roles(clock)
 
     async def front(peer: Peer) -> None:
         while True:
             await peer.request()
             await peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"statusCode": 200}')
 
-    async with raw_server(sts) as roles, raw_server(front) as server:
+    async with raw_server(sts.serve) as roles, raw_server(front) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
         endpoint = LambdaEndpoint(clock, endpoint_url=server.uri, external_id="outside")
-        address = LambdaAddress(arn("f"), assume_role_arn=role)
+        address = LambdaAddress(arn("f"), assume_role_arn=ROLE)
         await asyncio.gather(*(endpoint.request(address, asking("x"), timeout_s=60) for _ in range(3)))
-        assert len(roles.requests) == 1
+        assert sts.asked == 1
         clock.ahead_ms = 56 * 60 * 1000  # four minutes before the end
         await endpoint.request(address, asking("x"), timeout_s=60)
-        assert len(roles.requests) == 2
+        assert sts.asked == 2
         await endpoint.close()
         heads = [head for head, _ in server.requests]
     assert all(b"x-amz-security-token: token" in head for head in heads)
     assert all(b"Credential=ASSUMED1/" in head for head in heads[:3])
     assert b"Credential=ASSUMED2/" in heads[3]
+
+
+async def test_a_session_lasts_to_its_end_while_it_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MovingClock()
+    sts = Roles(clock)
+
+    async def front(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"statusCode": 200}')
+
+    async with raw_server(sts.serve) as roles, raw_server(front) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
+        endpoint = LambdaEndpoint(clock, endpoint_url=server.uri, external_id="outside")
+        address = LambdaAddress(arn("f"), assume_role_arn=ROLE)
+        await endpoint.request(address, asking("x"), timeout_s=60)
+        clock.ahead_ms, sts.is_down = 56 * 60 * 1000, True
+        await endpoint.request(address, asking("x"), timeout_s=60)
+        asked = sts.asked
+        await endpoint.request(address, asking("x"), timeout_s=60)  # does not wait for STS again
+        assert sts.asked == asked
+        clock.ahead_ms = 60 * 60 * 1000
+        with pytest.raises(EndpointFailure, match="cannot be assumed"):
+            await endpoint.request(address, asking("x"), timeout_s=60)
+        await endpoint.close()
+    assert all(b"Credential=ASSUMED1/" in head for head, _ in server.requests)
+
+
+async def test_a_session_that_was_revoked_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MovingClock()
+    sts = Roles(clock)
+
+    async def front(peer: Peer) -> None:
+        while True:
+            head, _ = await peer.request()
+            if b"ASSUMED1" in head:
+                await peer.send(b"HTTP/1.1 403 F\r\nx-amzn-errortype: ExpiredTokenException\r\ncontent-length: 0\r\n\r\n")
+            else:
+                await peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"statusCode": 200}')
+
+    async with raw_server(sts.serve) as roles, raw_server(front) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
+        endpoint = LambdaEndpoint(clock, endpoint_url=server.uri, external_id="outside")
+        address = LambdaAddress(arn("f"), assume_role_arn=ROLE)
+        for minutes in (0, 2):  # a session that has just begun was not revoked
+            clock.ahead_ms = minutes * 60 * 1000
+            with pytest.raises(EndpointFailure, match="ExpiredTokenException") as failure:
+                await endpoint.request(address, asking("x"), timeout_s=60)
+            assert failure.value.refusal is Refusal.TROUBLE
+        assert sts.asked == 1
+        assert (await endpoint.request(address, asking("x"), timeout_s=60)).status == 200
+        await endpoint.close()
 
 
 async def test_a_role_that_cannot_be_assumed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from holdfast_runtime.ports.system import Clock
 
 REGION_VARIABLE: Final = "AWS_REGION"  # every tool of AWS reads it, boto3 alone knows AWS_DEFAULT_REGION only
 RENEW_BEFORE_MS: Final = 5 * 60 * 1000  # longer than clocks disagree and a request is signed ahead
+RENEW_AGAIN_MS: Final = 30 * 1000  # after a renewal that failed: until then callers do not wait for another one
+LEAST_AGE_MS: Final = 60 * 1000  # a session younger than this is not replaced: its refusal has another reason
 
 
 class AccessFailed(Exception):
@@ -23,7 +25,11 @@ class AccessFailed(Exception):
 
 
 class _Assumed(NamedTuple):
+    """renew_at_ms: before `expires_at_ms`, so that a service that is away for a moment is asked again in time."""
+
     credentials: Credentials
+    since_ms: int
+    renew_at_ms: int
     expires_at_ms: int
 
 
@@ -67,12 +73,28 @@ class AwsAccess:
         if not self._fresh(key):
             async with self._locks[key]:
                 if not self._fresh(key):
-                    self._assumed[key] = await self._assume(region, role_arn)
+                    self._assumed[key] = await self._renewed(region, role_arn, self._assumed.get(key))
         return self._assumed[key].credentials
+
+    def refused(self, region: str, role_arn: str) -> None:
+        """What its session signed was denied: it may have been revoked, so the next call brings another."""
+        held = self._assumed.get((region, role_arn))
+        if held is not None and self._clock.now_ms() >= held.since_ms + LEAST_AGE_MS:
+            del self._assumed[region, role_arn]
 
     def _fresh(self, key: tuple[str, str]) -> bool:
         held = self._assumed.get(key)
-        return held is not None and self._clock.now_ms() < held.expires_at_ms - RENEW_BEFORE_MS
+        return held is not None and self._clock.now_ms() < held.renew_at_ms
+
+    async def _renewed(self, region: str, role_arn: str, held: _Assumed | None) -> _Assumed:
+        """A new session, or the one we hold while it lasts."""
+        try:
+            return await self._assume(region, role_arn)
+        except AccessFailed:
+            now_ms = self._clock.now_ms()
+            if held is None or now_ms >= held.expires_at_ms:
+                raise
+            return held._replace(renew_at_ms=min(now_ms + RENEW_AGAIN_MS, held.expires_at_ms))
 
     async def _own_credentials(self) -> Credentials:
         try:
@@ -88,19 +110,24 @@ class AwsAccess:
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
     async def _assume(self, region: str, role_arn: str) -> _Assumed:
+        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
+        config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
         more = {"ExternalId": self._external_id} if self._external_id is not None else {}
         name = f"holdfast-{self._clock.now_ms() // 1000}"
         try:
-            async with (await self._started()).client("sts", region_name=region) as sts:
+            async with (await self._started()).client("sts", region_name=region, config=config) as sts:
                 answer = await sts.assume_role(RoleArn=role_arn, RoleSessionName=name, **more)
         except (BotoCoreError, ClientError) as exc:
             raise AccessFailed(f"role {role_arn} cannot be assumed: {exc}; its trust policy must name the coordinator's role") from exc
-        held = answer["Credentials"]
+        given = answer["Credentials"]
+        expires_at_ms = int(given["Expiration"].timestamp() * 1000)
         return _Assumed(
-            Credentials(held["AccessKeyId"], held["SecretAccessKey"], held["SessionToken"]),
-            int(held["Expiration"].timestamp() * 1000),
+            Credentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]),
+            since_ms=self._clock.now_ms(),
+            renew_at_ms=expires_at_ms - RENEW_BEFORE_MS,
+            expires_at_ms=expires_at_ms,
         )
 
     async def _started(self) -> Any:

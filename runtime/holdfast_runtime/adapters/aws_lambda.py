@@ -70,6 +70,7 @@ _TROUBLES: Final = frozenset(
         "SnapStartTimeoutException",
         "EFSMountConnectivityException",
         "EFSMountTimeoutException",
+        "ExpiredTokenException",
     }
 )
 # With a status of 5xx, but waiting does not help: somebody has to mend the function or its network. A key that is disabled or denied is not
@@ -128,6 +129,8 @@ class LambdaEndpoint:
             refusal = Refusal.TROUBLE if isinstance(failed, AccessFailed | Unconnected) else None
             raise EndpointFailure(f"error when invoking '{address.arn}': {reason}", error_code=error_code, refusal=refusal) from failed
         if reply.status != 200:
+            if reply.status == 403 and address.assume_role_arn is not None:
+                self._access.refused(region_of(address.arn), address.assume_role_arn)
             raise self._refusal(address, reply)
         if reply.broken is not None:
             raise EndpointFailure(f"error when invoking '{address.arn}': {reply.broken} in the middle of the response")
