@@ -7,6 +7,7 @@ leaves a process, all that the store holds and all that owners remember is compa
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,8 @@ LARGEST_PAGE: Final = 64 * 1024  # with the small limits of the simulation; the 
 OUTSIDE: Final = b"outside"  # how values begin that are sent from outside, where nobody deduplicates signals
 JOURNAL_SLACK: Final = 3  # a full journal takes one more command's entries, and the output
 HOLDS: Final = (Status.RUNNING, Status.SUSPENDED, Status.PAUSED)
+
+EMPTY: Final = encode({})
 
 
 class Violation(AssertionError):
@@ -98,6 +101,7 @@ class Oracle:
         self._fresh: list[Life] = []
         self._page_shards: dict[str, int] = {}
         self._sealed: dict[tuple[int, int], float] = {}  # (shard, epoch) -> when
+        self._seals: dict[int, list[int]] = defaultdict(list)  # of a shard, their positions
         self._saw: dict[tuple[str, int], tuple[int, float]] = {}  # (process, shard) -> epoch, when it asked
 
     # -- the log
@@ -116,6 +120,7 @@ class Oracle:
         if not item.operations and item.parts == 1:
             replica.durable = item.first
             self._sealed.setdefault((shard, item.epoch), self.world.loop.time())
+            self._seals[shard].append(item.position)
             self.world.count("seal")
             return
         replica.parts.append(item)
@@ -525,10 +530,26 @@ class Oracle:
                 gone = dropped or (document is not None and self._may_be_gone(document))
                 self.demand(gone, f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is not stored")
             else:
+                if (
+                    there.lsn < lsn
+                    and there.document == EMPTY
+                    and any(
+                        self._still_empty(shard, history, there.lsn, changed)
+                        for changed, later in history
+                        if changed >= lsn and later == EMPTY
+                    )
+                ):
+                    self.world.count("page empty as before")
+                    continue
                 self.demand(
                     there.lsn >= lsn,
                     f"invariant 5, 6: checkpoint {checkpoint} of shard {shard}, {page_id} of batch {lsn} is stored as of {there.lsn}",
                 )
+
+    def _still_empty(self, shard: int, history: list[tuple[int, Any]], stored: int, emptied: int) -> bool:
+        """A page is not written again as empty by the owner that wrote it so: no earlier one can have sent anything newer than that."""
+        began = max((position for position in self._seals[shard] if position < emptied), default=-1)
+        return not any(stored < changed < began for changed, _ in history)
 
     def _may_be_gone(self, document: bytes) -> bool:
         content = decode(document)

@@ -79,12 +79,15 @@ MISTAKES: Final[dict[str, list[Edit]]] = {
     ],
     # §4.3 flush
     "a page is flushed before its batch is durable": [
-        Edit(flush.Flusher, "_flush", "await shard.until_durable(lsn)\n    await shard.insist", "await shard.insist")
+        Edit(flush.Flusher, "_flush", "await shard.until_durable(lsn)\n    if encoded", "if encoded")
     ],
     "a page is flushed with half a batch": [Edit(flush.Flusher, "_flush", "while page.lsn >= shard.open:", "while False:")],
     "a page that changed while it was flushed counts as clean": [Edit(flush.Flusher, "_cleaned", "if page.lsn != lsn:", "if False:")],
     "a dropped page leaves no tombstone": [
         Edit(flush.Flusher, "_flush", "if document is None and not page.stored:", "if document is None:")
+    ],
+    "an earlier owner's empty page counts as this one's": [
+        Edit(recovery, "_load", "note_end(page_id, page)", "note_end(page_id, page); page.empty_there = page.document == {}")
     ],
     "the store takes an older page": [Edit(memory.MemoryPages, "put", "there.lsn >= page.lsn", "False")],
     "dirty pages are evicted": [Edit(flush.Flusher, "evict", "page.first is None", "True")],

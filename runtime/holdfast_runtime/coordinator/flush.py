@@ -3,6 +3,10 @@
 A page is dirty from its first change that is not in the store. It is written only as it stood after some closed batch, and only when that
 batch is durable: the write-ahead rule. The checkpoint is the first batch that any dirty page still needs.
 Finished invocations go to the store together, as packs (packing.py): all that began in the same minutes when the first of them is due.
+
+A page that is empty again, and that this owner has already written as empty, is not written: lists of what runs, whenever it is their turn.
+The item keeps its older LSN. A replay from any checkpoint comes to the same, because what it puts there it also takes away. It must be this
+owner's own write: no earlier owner made a newer change durable, so what one of them has sent and arrives late is refused.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ OVERSIZE: Final = 340_000  # bytes of an encoded page; a store item holds 350 KB
 OVERHEAD_BYTES: Final = 400  # of a page beside its document, in the same measure
 RECENTLY_S: Final = 10.0
 UNKNOWN_BYTES: Final = 600  # assumed size of a page that was never encoded
+EMPTY: Final = encode({})
 
 
 class Flusher:
@@ -47,6 +52,7 @@ class Flusher:
         self._checkpoint = -1
         self._packable: dict[str, int] = {}  # dirty pages that may go into a pack, with the ms when their ids were made
         self._packer = Packer(shard, self)
+        self._lock = asyncio.Lock()  # a hand-over flushes while our own loop may: one write of a page at a time
         self._is_overdue = False  # as said last
         self._marks: deque[tuple[int, int]] = deque([(shard.next, 0)])  # a position of the log, and what we had written before it
 
@@ -162,12 +168,13 @@ class Flusher:
         return chosen
 
     async def _flush_pages(self, page_ids: list[str]) -> None:
-        self._shard.check_lease()
-        page_ids = await self._packer.pack(page_ids)
-        parallel = self._shard.environment.settings.flush_parallel
-        for start in range(0, len(page_ids), parallel):
+        async with self._lock:
             self._shard.check_lease()
-            await asyncio.gather(*map(self._flush, page_ids[start : start + parallel]))
+            page_ids = await self._packer.pack(page_ids)
+            parallel = self._shard.environment.settings.flush_parallel
+            for start in range(0, len(page_ids), parallel):
+                self._shard.check_lease()
+                await asyncio.gather(*map(self._flush, page_ids[start : start + parallel]))
 
     async def _flush(self, page_id: str) -> None:
         shard = self._shard
@@ -187,8 +194,13 @@ class Flusher:
             encoded = await self._set_aside(page_id, lsn, encoded)
         expires_at = _expires_at(page_id, page, shard.environment.clock.now_ms())
         await shard.until_durable(lsn)
+        if encoded == EMPTY and page.empty_there:
+            self._cleaned(page_id, page, lsn)
+            return
+        page.empty_there = False  # until the outcome is known
         await shard.insist(lambda: shard.environment.store.pages.put(page_id, StoredPage(lsn, encoded), expires_at_ms=expires_at))
         shard.check()
+        page.empty_there = encoded == EMPTY
         self.written(page_id, page, lsn, len(encoded) if encoded is not None else 0)
 
     def written(self, page_id: str, page: Page, lsn: int, size: int) -> None:

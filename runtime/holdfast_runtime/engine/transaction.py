@@ -33,9 +33,10 @@ class Page:
     lsn: number of the batch that changed it last, -1 when it is absent from the store. first: LSN of the first change that is not in the
     store, None when clean. stored: whether the store may hold it (a tombstone is needed when it is dropped). used: for eviction.
     over_at: of an invocation, ms when what is known of its end is over, also after it was dropped; 0: it has not ended.
+    empty_there: this owner has put it in the store, as empty, and nothing since.
     """
 
-    __slots__ = ("document", "first", "first_at", "lsn", "over_at", "stored", "used")
+    __slots__ = ("document", "empty_there", "first", "first_at", "lsn", "over_at", "stored", "used")
 
     def __init__(self, document: Document | None, lsn: int, *, stored: bool) -> None:
         self.document = document
@@ -45,6 +46,7 @@ class Page:
         self.first_at = 0.0  # monotonic seconds of that first change
         self.used = 0.0
         self.over_at = 0
+        self.empty_there = False
 
 
 class Transaction:
