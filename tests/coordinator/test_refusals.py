@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from holdfast_runtime.adapters.lambda_envelope import request_too_large
 from holdfast_runtime.coordinator.attempts import TROUBLE_S
 from holdfast_runtime.coordinator.front import Failed, NotFound, Outcome, RegisterDeployment, RegistrationError, Success
 from holdfast_runtime.coordinator.lane import MAX_PAUSE_S
@@ -174,6 +175,31 @@ async def test_trouble_that_lasts_with_one_invocation_counts_in_the_end() -> Non
     assert (outcome.code, outcome.message) == (500, "Internal.; it has been so for 10 minutes, so this counts as a failed attempt")
     assert TROUBLE_S <= loop.time() - began < TROUBLE_S + 60
     assert served > 50
+
+
+@pytest.mark.parametrize(("on_max", "status"), [("PAUSE", "paused"), ("KILL", "completed")])
+def test_a_journal_that_does_not_fit_is_sent_once(on_max: str, status: str) -> None:
+    """It would be refused in the same way for ever: what happens after the last attempt happens after the first."""
+
+    @in_virtual_time
+    async def test() -> None:
+        policy: dict[str, Any] = {"retryPolicyOnMaxAttempts": on_max}
+        world = await World.start(serves(**policy), lambda _: request_too_large(9_000_000, 12_000_000, compressed=True))
+        invocation = await world.send()
+        await world.until(invocation, status)
+        assert len(world.endpoint.attempts) == 1
+        if on_max == "KILL":
+            outcome = await world.result(invocation)
+            assert isinstance(outcome, Failed)
+            assert (outcome.code, outcome.message[:47]) == (413, "the journal and state of this invocation are 90")
+            return
+        (reason,) = await world.row(invocation, "last_failure") or []
+        assert "9000000 bytes" in reason
+        world.endpoint.answer = lambda _: done()
+        await world.front.resume(invocation)
+        assert isinstance(await world.result(invocation), Success)
+
+    test()
 
 
 @in_virtual_time

@@ -54,6 +54,7 @@ def request_too_large(body_bytes: int, event_bytes: int, *, compressed: bool) ->
         f"values in a store of their own and journal references to them, split the work into calls{advice}",
         code=413,
         error_code="RT0003",
+        hopeless=True,  # a journal only grows
     )
 
 

@@ -233,7 +233,8 @@ class Attempts:
             return failed
         if failed is not None:
             log.info("attempt.failed", extra={"invocation_id": taken.invocation, "code": failed.code, "error": str(failed)})
-            return Response([], AttemptFailed(failed.code, str(failed), failed.error_code, failed.retry_after_ms))
+            end = AttemptFailed(failed.code, str(failed), failed.error_code, failed.retry_after_ms, hopeless=failed.hopeless)
+            return Response([], end)
         limit = self._shard.environment.settings.max_message_bytes
         return read_response(taken.invocation, answer.body, version=taken.version, broken=answer.broken, max_message_bytes=limit)
 

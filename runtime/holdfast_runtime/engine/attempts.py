@@ -83,6 +83,8 @@ def _fail(tx: Transaction, event: AttemptOver, document: Document, end: AttemptF
     service, handler, _, _ = document[model.TARGET]
     policy = retry.policy_of(tx.registry, document, service, handler, event.deployment)
     delay = end.delay_ms if exact else retry.next_delay_ms(policy, max(failures, 1), event.jitter)
+    if end.hopeless:
+        delay = None
     reason = [end.code, end.message, end.error_code, *end.related, end.stacktrace, tx.now, event.deployment]
     pause = bool(document.get(model.PAUSE_REQUESTED))  # an operator's wish goes before the policy's end of it all (http-api §2.8)
     if delay is None and policy.on_max_attempts is OnMaxAttempts.KILL and not pause:

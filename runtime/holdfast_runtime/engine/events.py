@@ -68,6 +68,7 @@ class AttemptFailed:
     related: tuple[int | None, str | None, int | None] = (None, None, None)  # command index, name, type
     stacktrace: str = ""
     terminal: bool = False  # no further attempt can do better: it is the invocation's result
+    hopeless: bool = False  # nor can one of this handler at this deployment: what the policy says of the last attempt happens now
 
 
 AttemptEnd = Suspended | Ended | AttemptFailed

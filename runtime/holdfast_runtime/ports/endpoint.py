@@ -57,10 +57,11 @@ class Refusal(Enum):
 
 
 class EndpointFailure(Exception):
-    """No usable response: refused, timed out, function error, throttled, too large. Always transient (service protocol §5.1.5).
+    """No usable response: refused, timed out, function error, throttled, too large. Never a result (service protocol §5.1.5).
 
     code: HTTP-style status shown to users. error_code: RT00xx of http-api §6.6. retry_after_ms: exact next delay or None.
     refusal: the platform did not start the handler, so this is no attempt: nothing is recorded, and it does not count for the retry policy.
+    hopeless: the same request will fail in the same way, so the retry policy's attempts are used up at once.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class EndpointFailure(Exception):
         error_code: str = "RT0010",
         retry_after_ms: int | None = None,
         refusal: Refusal | None = None,
+        hopeless: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.error_code = error_code
         self.retry_after_ms = retry_after_ms
         self.refusal = refusal
+        self.hopeless = hopeless
 
 
 class Endpoint(Protocol):
