@@ -348,6 +348,23 @@ async def test_stalled_and_idle_connections_are_closed_by_the_sweep(case: Case, 
     assert (await waiting.answer()).status == 200
 
 
+async def test_a_head_that_comes_byte_by_byte_has_no_longer_than_one_that_stops(case: Case) -> None:
+    case.server._tick_timer.cancel()  # type: ignore[union-attr]  # time passes here only
+    shared = case.server._shared
+    client = await case.client(b"GET /a HTTP/1.1\r\nx-slow: 1")
+    await until(lambda: len(shared.connections) == 1)
+    (connection,) = shared.connections
+    await until(lambda: connection._fed > 0)
+    for _ in range(2):
+        fed = connection._fed
+        shared.ticks += http1_connection.STALLED_S
+        client.send(b"1")
+        await until(lambda before=fed: connection._fed > before)  # type: ignore[misc]
+        connection.tick(shared.ticks)
+    answer = await client.answer()
+    assert (answer.status, answer.body) == (408, b"the request's headers did not arrive within 60 s")
+
+
 async def test_an_answer_nobody_reads_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http1_connection, "STALLED_S", 1)
     client = await case.client(get("/big"))

@@ -28,7 +28,7 @@ MAX_HEADERS: Final = 128
 MAX_UNWANTED: Final = 64 * 1024 * 1024  # bytes of a body nobody reads, until the client is cut off
 ONE_WRITE: Final = 64 * 1024  # larger bodies are not copied behind their head
 IDLE_S: Final = 75.0  # between requests; above the 60 s that AWS load balancers wait unless told otherwise, so that they close first
-STALLED_S: Final = 60  # in the middle of a request or an answer without a byte moving
+STALLED_S: Final = 60  # for a head to arrive; in the middle of a body or an answer without a byte moving
 LINGER_S: Final = 2  # after a refusal, for the client to see it
 
 TOO_LARGE: Final = f"the request's headers are too large: at most {MAX_HEAD_BYTES} bytes in all are accepted"
@@ -121,7 +121,8 @@ class Http1Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._reading is Reading.REFUSED:
             return None
-        self._moved_at = self._shared.ticks
+        if self._reading is not Reading.HEAD:  # whose time is counted as a whole: one byte a minute would last for ever
+            self._moved_at = self._shared.ticks
         if self._reading is Reading.NEW:
             data = self._seen + data
             if data.startswith(PREFACE):
@@ -208,7 +209,8 @@ class Http1Connection(asyncio.Protocol):
                 self._transport.abort()  # what is left to send fits the buffers, and nobody takes it
         elif self._reading in (Reading.HEAD, Reading.BODY):
             if ticks - self._moved_at > STALLED_S and not self._queue:
-                self._refuse(408, f"no byte of the request for {STALLED_S} s")
+                what = "the request's headers did not arrive within" if self._reading is Reading.HEAD else "no byte of the request for"
+                self._refuse(408, f"{what} {STALLED_S} s")
         elif self._current is None and ticks - self._moved_at > (self._shared.idle_s if self._reading is not Reading.REFUSED else LINGER_S):
             self._transport.close()
 
@@ -234,6 +236,7 @@ class Http1Connection(asyncio.Protocol):
             return
         self._fed = 0
         self._reading = Reading.BODY
+        self._moved_at = self._shared.ticks
         if len(raw) > MAX_HEADERS:
             self._refuse(431, f"too many headers: {len(raw)} of at most {MAX_HEADERS}")
             return
