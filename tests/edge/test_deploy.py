@@ -33,6 +33,7 @@ from tests.support.sqs import HurriedInbox
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUND_S = 240.0
+SERVICE: dict[str, Any] = {"name": "orders", "ty": "SERVICE", "handlers": [{"name": "checkout"}]}
 
 
 class CloudFormation:
@@ -54,7 +55,9 @@ class CloudFormation:
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def ask(self, kind: str = "Create", *, remaining_ms: int = 1_000_000, **properties: str) -> dict[str, Any]:
+    def ask(self, kind: str = "Create", before: str | None = None, *, remaining_ms: int = 1_000_000, **properties: str) -> dict[str, Any]:
+        """before: the function that an update comes from."""
+
         class Context:
             def get_remaining_time_in_millis(self) -> int:
                 return remaining_ms
@@ -67,6 +70,8 @@ class CloudFormation:
             "ResponseURL": f"http://127.0.0.1:{self._server.server_port}/answer",
             "ResourceProperties": {"ServiceToken": "arn", **properties},
         }
+        if kind == "Update":
+            event["OldResourceProperties"] = {**properties, **({} if before is None else {"FunctionArn": before})}
         deploy.handler(event, Context())
         return self.answers.pop()
 
@@ -142,13 +147,43 @@ def test_a_forced_registration_that_nobody_does_fails(table: str, cloudformation
     assert "has registered arn:aws:lambda:us-east-1:123456789012:function:orders:1 anew in time" in answer["Reason"]
 
 
-async def _registered(table: str, arn: str) -> None:
-    """In the registry, without a coordinator."""
+def test_who_comes_back_to_a_version_wants_new_work_to_go_to_it(table: str, cloudformation: CloudFormation) -> None:
+    """As CloudFormation does when a deployment fails elsewhere: being known is not enough, a later version has its services."""
+    cloudformation.ask(Action="setup", Shards="1")
+    older, later = (f"arn:aws:lambda:us-east-1:123456789012:function:orders:{version}" for version in (1, 2))
+    asyncio.run(_registered(table, older, later))
+    same = cloudformation.ask("Update", older, Action="register", FunctionArn=older, remaining_ms=0)
+    assert (same["Status"], same["PhysicalResourceId"]) == ("SUCCESS", "dp_1"), "nothing has changed that concerns it"
+    back = cloudformation.ask("Update", later, Action="register", FunctionArn=older, remaining_ms=0)
+    assert (back["Status"], f"has registered {older} anew in time" in back["Reason"]) == ("FAILED", True)
+    stays = cloudformation.ask("Update", older, Action="register", FunctionArn=later, remaining_ms=0)
+    assert (stays["Status"], stays["PhysicalResourceId"]) == ("SUCCESS", "dp_2")
+
+
+def test_another_concurrency_is_no_change_that_is_overlooked(table: str, cloudformation: CloudFormation) -> None:
+    cloudformation.ask(Action="setup", Shards="1")
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:orders:1"
+    asyncio.run(_registered(table, arn))
+    answer = cloudformation.ask("Update", arn, Action="register", FunctionArn=arn, Concurrency="5", remaining_ms=0)
+    assert (answer["Status"], "anew in time" in answer["Reason"]) == ("FAILED", True)
+
+
+def test_an_answer_is_never_too_long_for_cloudformation(cloudformation: CloudFormation) -> None:
+    answer = cloudformation.ask(Action="\N{SNOWMAN}" * 2_000)
+    assert answer["Status"] == "FAILED"
+    assert len(json.dumps(answer).encode()) < 4096 - 500  # its names are longer than those here
+
+
+async def _registered(table: str, *arns: str) -> None:
+    """In the registry, one after the other, without a coordinator."""
     held = await open_dynamodb_store(DynamoDbTable(table))
-    manifest = {"protocolMode": "REQUEST_RESPONSE", "minProtocolVersion": 5, "maxProtocolVersion": 6, "services": []}
-    stored = StoredDeployment("dp_1", LambdaAddress(arn), 1, None, manifest, {})
+    manifest = {"protocolMode": "REQUEST_RESPONSE", "minProtocolVersion": 5, "maxProtocolVersion": 6, "services": [SERVICE]}
+    stored = {
+        f"dp_{number}": StoredDeployment(f"dp_{number}", LambdaAddress(arn), number, None, manifest, {SERVICE["name"]: number})
+        for number, arn in enumerate(arns, 1)
+    }
     version, _ = await held.store.registry.load(registry_document.DOCUMENT)
-    assert await held.store.registry.store(registry_document.DOCUMENT, registry_document.dump({"dp_1": stored}), expected_version=version)
+    assert await held.store.registry.store(registry_document.DOCUMENT, registry_document.dump(stored), expected_version=version)
     await held.close()
 
 

@@ -4,10 +4,12 @@ A custom resource with the property `Action`:
 
     setup       Shards, Bucket?     the table, made by the template, gets its records; safe to repeat
     register    FunctionArn, AssumeRoleArn?, Force?, Concurrency?   a coordinator is asked through the inbox queue, so that no network
-                                    path to it is needed; done when the registry has the function, or has it anew with Force: "true", which
-                                    reads again what a known one serves; failed when it has not in time
+                                    path to it is needed; done when new work goes to the function, or, with Force: "true", when what it
+                                    serves has been read anew; failed when that is not so in time
 
-Deleting does nothing: the table is kept or deleted by the template, and a version that is pinned by running invocations stays registered.
+A known function is registered anew, too, when the resource comes to it while later ones have its services, as CloudFormation does after a
+deployment that failed elsewhere; and when it is to have another Concurrency. Deleting does nothing: the table is kept or deleted by the
+template, and a version that is pinned by running invocations stays registered.
 Configuration: HOLDFAST_STORE (`dynamodb://table`), HOLDFAST_INBOX_QUEUE_URL.
 """
 
@@ -19,7 +21,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import boto3
@@ -30,7 +32,7 @@ from holdfast_runtime.adapters.system import SystemClock
 from holdfast_runtime.coordinator import registry_document
 from holdfast_runtime.coordinator.registry_document import StoredDeployment
 from holdfast_runtime.edge.table import TableReader
-from holdfast_runtime.engine.registry import LambdaAddress
+from holdfast_runtime.engine.registry import CONCURRENCY, LambdaAddress
 from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import Register
 
@@ -39,6 +41,7 @@ log = logging.getLogger("holdfast.edge")
 POLL_S: Final = 2.0
 MARGIN_MS: Final = 20_000  # of the function's time, kept for telling CloudFormation
 ANSWER_TIMEOUT_S: Final = 10
+REASON_CHARS: Final = 500  # an answer of more than 4096 bytes counts as none, and one character may take six
 
 
 class DeployFailed(Exception):
@@ -59,22 +62,24 @@ def handler(event: dict[str, Any], context: Any) -> None:
     status, reason, data = "SUCCESS", "", {}
     try:
         if event["RequestType"] != "Delete":
-            done = _act(event["ResourceProperties"], lambda: context.get_remaining_time_in_millis() > MARGIN_MS)
+            done = _act(event, lambda: context.get_remaining_time_in_millis() > MARGIN_MS)
             physical_id, data = done.physical_id, done.data
     except DeployFailed as problem:
         status, reason = "FAILED", str(problem)
     except Exception as problem:
         log.exception("deploy.failed")
         status, reason = "FAILED", f"{type(problem).__name__}: {problem}"
-    _answer(event, {"Status": status, "Reason": reason[:1000], "PhysicalResourceId": physical_id, "Data": data})
+    _answer(event, {"Status": status, "Reason": reason[:REASON_CHARS], "PhysicalResourceId": physical_id, "Data": data})
 
 
-def _act(properties: dict[str, Any], time_left: Callable[[], bool]) -> Done:
+def _act(event: dict[str, Any], time_left: Callable[[], bool]) -> Done:
+    properties: dict[str, Any] = event["ResourceProperties"]
     match properties.get("Action"):
         case "setup":
             return set_up(_table(), int(properties["Shards"]), properties.get("Bucket") or None)
         case "register":
-            return register(_table(), _wanted(properties), time_left)
+            before = event.get("OldResourceProperties", {}).get("FunctionArn")
+            return register(_table(), _wanted(properties), time_left, takes_over=before != properties["FunctionArn"])
     raise DeployFailed(f"expected Action 'setup' or 'register', found {properties.get('Action')!r}")
 
 
@@ -96,17 +101,28 @@ def set_up(table: DynamoDbTable, shards: int, bucket: str | None) -> Done:
     return Done(f"setup-{table.name}", {})
 
 
-def register(table: DynamoDbTable, wanted: Register, time_left: Callable[[], bool], *, pause: Callable[[float], None] = time.sleep) -> Done:
+def register(
+    table: DynamoDbTable,
+    wanted: Register,
+    time_left: Callable[[], bool],
+    *,
+    takes_over: bool = False,
+    pause: Callable[[float], None] = time.sleep,
+) -> Done:
     """Raises DeployFailed.
+
+    takes_over: new work is to go to the function, also when it is known and later ones have its services.
 
     Whoever calls a second time, because the first call was lost or its answer was, waits for an effect of its own: forced twice is the
     same as once.
     """
     reader = TableReader(table)
-    before = _deployment(reader, wanted.arn)
+    before, stands = _deployment(reader, wanted, newest=takes_over)
+    if before is not None and not stands:
+        wanted = replace(wanted, force=True)
     if before is None or wanted.force:
         boto3.client("sqs").send_message(QueueUrl=os.environ["HOLDFAST_INBOX_QUEUE_URL"], MessageBody=inbox.encode(wanted))
-    while (found := _deployment(reader, wanted.arn)) is None or (wanted.force and found == before):
+    while (found := _deployment(reader, wanted)[0]) is None or (wanted.force and found == before):
         if not time_left():
             what = f"{wanted.arn} anew" if before is not None else wanted.arn
             raise DeployFailed(
@@ -117,11 +133,17 @@ def register(table: DynamoDbTable, wanted: Register, time_left: Callable[[], boo
     return Done(found.id, {"DeploymentId": found.id})
 
 
-def _deployment(reader: TableReader, arn: str) -> StoredDeployment | None:
-    """It carries the time of its last registration."""
-    _, document = reader.registry(registry_document.DOCUMENT)
+def _deployment(reader: TableReader, wanted: Register, *, newest: bool = False) -> tuple[StoredDeployment | None, bool]:
+    """It, with the time of its last registration; whether it has the concurrency that is wanted and, where that matters, all new work."""
+    version, document = reader.registry(registry_document.DOCUMENT)
     stored = registry_document.load(document)
-    return next((item for item in stored.values() if isinstance(item.address, LambdaAddress) and item.address.arn == arn), None)
+    found = next((item for item in stored.values() if isinstance(item.address, LambdaAddress) and item.address.arn == wanted.arn), None)
+    if found is None:
+        return None, False
+    active = registry_document.snapshot(version, stored, registry_document.DefaultSettings()).services
+    serves = all(name in active and active[name].deployment_id == found.id for name in found.revisions)
+    limited = wanted.concurrency is None or found.metadata.get(CONCURRENCY) == str(wanted.concurrency)
+    return found, limited and (serves or not newest)
 
 
 def _table() -> DynamoDbTable:
