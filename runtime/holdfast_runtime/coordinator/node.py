@@ -133,11 +133,15 @@ class Node:
         while True:
             # No later than the moment a silent process is presumed dead: its clients wait for just that.
             await self.clock.sleep(min(self.settings.heartbeat_s, max(self._membership.next_death_s(), SOON_S)))
+            for shard in list(self.shards.values()):
+                shard.tire()  # its own loop may be what is stuck
             try:
                 await self._round()
             except StoreUnavailable as error:
                 self.metrics.store_errors["lease"] += 1
                 log.warning("heartbeat.failed", extra={"error": str(error)})
+            except Exception:  # without a heartbeat the process would live on and do nothing
+                log.exception("heartbeat.failed")
 
     async def _round(self) -> None:
         """Raise our counter, see the others', renew our leases, take what is ours to take."""
@@ -183,6 +187,9 @@ class Node:
         except StoreUnavailable as error:
             self.metrics.store_errors["lease"] += 1
             log.warning("take.failed", extra={"shard": record.shard, "error": str(error)})
+            return
+        except Exception:  # of this shard; others wait for their turn behind it
+            log.exception("take.failed", extra={"shard": record.shard})
             return
         if shard is None or self._stopping:
             return
