@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from typing import cast
@@ -17,7 +18,7 @@ import uvloop
 from holdfast_runtime.coordinator.front import Success
 from holdfast_runtime.surfaces import http1_server, server_http2
 from holdfast_runtime.surfaces.asgi import Receive, Scope, Send
-from holdfast_runtime.surfaces.server import AddressUnavailable, Listener, bind, serve
+from holdfast_runtime.surfaces.server import AddressUnavailable, DualProtocol, HttpServer, Listener, bind, serve
 from tests.surfaces.fakes import FakeFront
 from tests.surfaces.http import Http
 
@@ -197,6 +198,47 @@ async def test_garbage_is_answered_and_the_server_lives_on(ingress: Http) -> Non
         await asyncio.wait_for(reader.read(), 60)
         writer.close()
     assert (await ingress.get("/restate/health")).status == 200
+
+
+async def test_an_application_is_not_reached_by_heads_without_end(admin: Http) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(admin.base.rsplit(":", 1)[1].strip("/")))
+    writer.write(b"GET /health HTTP/1.1\r\nx: ")
+    writer.write(b"y" * 200_000)  # no end of it
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    writer.close()
+    assert (await admin.get("/health")).status == 200
+
+
+async def test_who_sends_half_a_head_is_cut_off_and_who_waits_for_an_application_is_not() -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        started.set()
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = await serve(app, Listener(grace_s=1))
+    assert isinstance(server, HttpServer)
+    clients = [await asyncio.open_connection(server.host, server.port) for _ in range(2)]
+    (half, half_writer), (waiting, waiting_writer) = clients
+    half_writer.write(b"GET / HTTP/1.1\r\nx: y")
+    waiting_writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    await asyncio.wait_for(started.wait(), 60)
+    while len(connections := server._server.server_state.connections) < 2:  # noqa: ASYNC110 - accepted within this loop
+        await asyncio.sleep(0.005)
+    for connection in list(connections):
+        assert isinstance(connection, DualProtocol)
+        assert connection._watching is not None
+        connection._stalled()  # as after 75 s
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(half.read(), 60) == b""
+    go.set()
+    assert (await asyncio.wait_for(waiting.readuntil(b"\r\n\r\n"), 60)).startswith(b"HTTP/1.1 200 ")
+    for _, writer in clients:
+        writer.close()
+    await server.close()
 
 
 def test_an_address_in_use_says_so() -> None:

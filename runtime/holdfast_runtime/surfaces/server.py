@@ -18,7 +18,8 @@ import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from holdfast_runtime.surfaces.asgi import App
-from holdfast_runtime.surfaces.http1_connection import IDLE_S
+from holdfast_runtime.surfaces.http1_connection import IDLE_S, MAX_HEAD_BYTES, TOO_LARGE
+from holdfast_runtime.surfaces.http1_messages import head, plain
 from holdfast_runtime.surfaces.http1_server import BACKLOG, DirectApp, Http1Server
 from holdfast_runtime.surfaces.server_http2 import PREFACE, Http2Protocol
 
@@ -133,13 +134,29 @@ async def serve(app: App | DirectApp, listener: Listener) -> Server:
 
 
 class DualProtocol(httptools_impl.HttpToolsProtocol):
-    """HTTP/1.1, until a connection turns out to begin with the HTTP/2 preface."""
+    """HTTP/1.1, until a connection turns out to begin with the HTTP/2 preface.
+
+    uvicorn bounds neither what a head may hold nor the time until it is there, and whoever reaches the port may send one: both are here.
+    """
 
     _undecided: bytes | None = b""
+    _fed = 0  # bytes received since a head or a piece of a body was complete
+    _in_head = False
+    _watching: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if not self._in_head:  # whose time is counted as a whole
+            self._watch()
         if self._undecided is None:
-            return super().data_received(data)
+            return self._feed(data)
         seen = self._undecided + data
         if seen.startswith(PREFACE):
             return self._switch(seen)
@@ -147,9 +164,53 @@ class DualProtocol(httptools_impl.HttpToolsProtocol):
             self._undecided = seen
             return None
         self._undecided = None
-        return super().data_received(seen)
+        return self._feed(seen)
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._fed = False, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._fed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._fed = 0
+        super().on_message_complete()
+
+    def _feed(self, data: bytes) -> None:
+        self._fed += len(data)
+        super().data_received(data)
+        if self._fed <= MAX_HEAD_BYTES or self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()  # an answer is on its way, another must not get into it
+            return
+        reply = plain(431, TOO_LARGE)
+        self.transport.write(head(reply, b"", None) + reply.body)
+        self.transport.close()
+
+    def _watch(self) -> None:
+        self._unwatch()
+        self._watching = self.loop.call_later(KEEP_ALIVE_S, self._stalled)
+
+    def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _stalled(self) -> None:
+        """Nothing has come for a while. Whoever waits for an answer may."""
+        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
+            self._watch()
+        else:
+            self.transport.abort()
 
     def _switch(self, seen: bytes) -> None:
+        self._unwatch()
         self.connections.discard(self)
         self._unset_keepalive_if_required()
         http2 = Http2Protocol(self.config.loaded_app, self.server_state, KEEP_ALIVE_S)
