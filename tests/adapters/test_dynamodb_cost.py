@@ -115,6 +115,22 @@ async def test_a_kept_result_costs_a_tenth_of_a_unit_besides() -> None:
     assert own_pages / 300 < 0.1  # a row in the index of the finished, too
 
 
+async def test_with_all_that_a_shard_writes_a_kept_call_costs_two_records_and_a_tenth() -> None:
+    """What comes every five minutes: log, packs, the index of the finished, and none of the lists that are empty again."""
+    count = 300
+    async with process(retained=True) as running:
+        for _ in range(2):
+            running.forget()
+            for _ in range(count):
+                await noop(running)
+            for shard in running.node.shards.values():
+                await shard.flusher.flush_all()
+            written = running.written("log") + running.written("page")
+            own_pages = running.meter.units["PutItem", "page X"]
+    assert written / count <= 2.1
+    assert own_pages <= 2  # 14 the first time, most of them for lists that are empty
+
+
 async def test_a_cold_result_costs_a_read_unit_for_each_pack_that_may_have_it() -> None:
     table = new_table_name()
     set_up(table, 1)
