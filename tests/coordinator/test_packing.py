@@ -23,9 +23,11 @@ from holdfast_runtime.coordinator import flush
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.front import Done, NewInvocation, NotFound, Success, Target
+from holdfast_runtime.coordinator.listed import index_pages, peek
 from holdfast_runtime.coordinator.node import Node
 from holdfast_runtime.coordinator.registry_document import default_settings
 from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.coordinator.shard import Shard
 from holdfast_runtime.engine import blob_ids, model, packs
 from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.engine.packs import Entry
@@ -36,6 +38,7 @@ from holdfast_runtime.ports.store import Store, StoredPage
 from .virtual import EPOCH_MS, World, done, in_virtual_time, serves
 
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
+NOOP = NewInvocation(Target("Greeter", "greet", None), b"", [])
 BOUND_S = 60.0
 
 
@@ -256,6 +259,37 @@ async def test_what_a_successor_has_read_in_a_late_pack_outlives_a_later_one_tha
     world, _ = await watched(store=store)
     for invocation in first + second:
         assert isinstance(await world.front.output(invocation), Success)
+
+
+class Evicting(Watched):
+    """Drives pages out of memory while others are read."""
+
+    victims: tuple[str, ...] = ()
+    shard: Shard
+
+    async def get(self, page_ids: Sequence[str]) -> Mapping[str, StoredPage]:
+        for page_id in self.victims:
+            if page_id in self.shard.pages:
+                self.shard.flusher._drop(page_id)
+        return await super().get(page_ids)
+
+
+@in_virtual_time
+async def test_a_page_that_is_driven_out_while_others_are_read_is_still_found() -> None:
+    store = memory_store(1)
+    pages = Evicting(store.pages)
+    world = await World.start(serves(), lambda _: done(), None, replace(store, pages=pages))
+    calls = await called(world, 2)
+    await asyncio.sleep(310)
+    (pages.shard,) = world.node.shards.values()
+    ours, absent = model.invocation_page(str(calls[0])), model.invocation_page(str(world.front.mint(NOOP)))
+    listing = [page_id for page_id in pages.shard.pages if page_id[0] == "A"]
+    pages.victims = (ours, *listing)
+    assert ours in pages.shard.pages
+    assert listing
+    assert (await peek(pages.shard, [ours, absent]))[ours] is not None
+    rows = [document async for document in index_pages(pages.shard, [*listing, "A/0/1/0"])]
+    assert [str(call) in rows[0] for call in calls] == [True, True]
 
 
 # ---- Over real stores

@@ -51,21 +51,27 @@ _RUNNING: Final = frozenset({"running", "backing-off", "ready"})
 async def peek(shard: Shard, page_ids: Iterable[str]) -> dict[str, Document | None]:
     """Documents as they stand, without bringing them into memory: a scan must not drive out what is in use.
 
-    A page that is not in memory is clean, so the store has it as it is.
+    A page that is not in memory is clean, so the store has it as it is. One that is driven out while others are read was clean, too.
     """
     wanted = list(page_ids)
     read: dict[str, Document | None] = {}
     for start in range(0, len(wanted), PAGES):
-        for page_id, page in (await _stored(shard, wanted[start : start + PAGES])).items():
-            if len(read) % AT_ONCE == 0:
+        chunk = wanted[start : start + PAGES]
+        read |= _held(shard, chunk)
+        for number, (page_id, page) in enumerate((await _stored(shard, chunk)).items()):
+            if number % AT_ONCE == 0:
                 await shard.environment.turns.take()
             read[page_id] = await document_of(page, lambda blob_id: blob(shard, blob_id))
     shard.check()
     return {page_id: shard.pages[page_id].document if page_id in shard.pages else read.get(page_id) for page_id in wanted}
 
 
+def _held(shard: Shard, page_ids: Iterable[str]) -> dict[str, Document | None]:
+    return {page_id: shard.pages[page_id].document for page_id in page_ids if page_id in shard.pages}
+
+
 async def _stored(shard: Shard, page_ids: Sequence[str]) -> Mapping[str, StoredPage]:
-    """Of those that are not in memory."""
+    """Of those that are not in memory as it is called."""
     missing = [page_id for page_id in page_ids if page_id not in shard.pages]
     if not missing:
         return {}
@@ -81,12 +87,13 @@ async def index_pages(shard: Shard, page_ids: Sequence[str]) -> AsyncIterator[Do
     """One after the other, each in its turn: to decode one and to look through it is a millisecond of work."""
     for start in range(0, len(page_ids), INDEX_PAGES):
         chunk = page_ids[start : start + INDEX_PAGES]
+        held = _held(shard, chunk)
         stored = await _stored(shard, chunk)
         for page_id in chunk:
             await shard.environment.turns.take()
             shard.check()
-            page = shard.pages.get(page_id)
-            document = page.document if page is not None else await document_of(stored.get(page_id), lambda blob_id: blob(shard, blob_id))
+            held |= _held(shard, [page_id])  # as it stands by now, unless it was driven out
+            document = held[page_id] if page_id in held else await document_of(stored.get(page_id), lambda blob_id: blob(shard, blob_id))
             if document:
                 yield document
 
