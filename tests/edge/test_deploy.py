@@ -6,7 +6,10 @@ import asyncio
 import json
 import os
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from holdfast_runtime.coordinator import registry_document
 from holdfast_runtime.coordinator.registry_document import StoredDeployment
 from holdfast_runtime.edge import deploy
 from holdfast_runtime.engine.registry import LambdaAddress
+from holdfast_runtime.ports.store import StoreBroken
 from holdfast_runtime.surfaces.inbox import InboxDrain
 from holdfast_runtime.surfaces.server import Listener
 from tests.support.dynamodb import aws_at, new_table_name
@@ -116,6 +120,64 @@ def test_another_number_of_shards_is_refused(table: str, cloudformation: CloudFo
     answer = cloudformation.ask("Update", Action="setup", Shards="4")
     assert answer["Status"] == "FAILED"
     assert "fixed when it was set up" in answer["Reason"]
+
+
+@pytest.mark.parametrize("refusals", [2, 99])
+def test_permissions_of_a_new_stack_are_waited_for(table: str, refusals: int) -> None:
+    """They take effect late; in the end their lack is an error."""
+    pauses: list[float] = []
+    with refusing(os.environ["AWS_ENDPOINT_URL_DYNAMODB"]) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_DYNAMODB", proxy.url)
+        proxy.refuse = refusals
+        if refusals == 2:
+            assert deploy.set_up(DynamoDbTable(table), 2, None, pause=pauses.append).physical_id == f"setup-{table}"
+            assert len(pauses) == 2
+        else:
+            with pytest.raises(StoreBroken, match="AccessDenied"):
+                deploy.set_up(DynamoDbTable(table), 2, None, pause=pauses.append)
+            assert sum(pauses) == 60
+
+
+class Refusing:
+    """DynamoDB, but the first so many requests are refused as IAM does."""
+
+    def __init__(self, behind: str) -> None:
+        self.refuse = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if outer.refuse:
+                    outer.refuse -= 1
+                    status, found = 400, b'{"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "not authorized"}'
+                else:
+                    request = urllib.request.Request(behind, data=body, headers=dict(self.headers), method="POST")
+                    try:
+                        with urllib.request.urlopen(request, timeout=60) as answer:
+                            status, found = answer.status, answer.read()
+                    except urllib.error.HTTPError as refused:
+                        status, found = refused.code, refused.read()
+                self.send_response(status)
+                self.send_header("content-type", "application/x-amz-json-1.0")
+                self.send_header("content-length", str(len(found)))
+                self.end_headers()
+                self.wfile.write(found)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@contextmanager
+def refusing(behind: str) -> Iterator[Refusing]:
+    proxy = Refusing(behind)
+    threading.Thread(target=proxy.server.serve_forever, daemon=True).start()
+    yield proxy
+    proxy.server.shutdown()
+    proxy.server.server_close()
 
 
 def test_deleting_changes_nothing(cloudformation: CloudFormation) -> None:

@@ -35,10 +35,13 @@ from holdfast_runtime.edge.table import TableReader
 from holdfast_runtime.engine.registry import CONCURRENCY, LambdaAddress
 from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import Register
+from holdfast_runtime.ports.store import StoreBroken
 
 log = logging.getLogger("holdfast.edge")
 
 POLL_S: Final = 2.0
+SETTLING_S: Final = 5.0  # between tries to set up
+SETTLING_TRIES: Final = 13  # a minute; permissions that are missing then are missing for good
 MARGIN_MS: Final = 20_000  # of the function's time, kept for telling CloudFormation
 ANSWER_TIMEOUT_S: Final = 10
 REASON_CHARS: Final = 500  # an answer of more than 4096 bytes counts as none, and one character may take six
@@ -94,10 +97,18 @@ def _wanted(properties: dict[str, Any]) -> Register:
     return Register(arn, properties.get("AssumeRoleArn") or None, force, int(concurrency) if concurrency is not None else None)
 
 
-def set_up(table: DynamoDbTable, shards: int, bucket: str | None) -> Done:
-    """Raises StoreBroken."""
-    for step in Setup(table, SystemClock()).init(shards, bucket):
-        log.info("deploy.setup", extra={"step": step})
+def set_up(table: DynamoDbTable, shards: int, bucket: str | None, *, pause: Callable[[float], None] = time.sleep) -> Done:
+    """Raises StoreBroken. Permissions were made a moment ago in a new stack, and take a while until they are known everywhere."""
+    for tries_left in reversed(range(SETTLING_TRIES)):
+        try:
+            for step in Setup(table, SystemClock()).init(shards, bucket):
+                log.info("deploy.setup", extra={"step": step})
+            break
+        except StoreBroken as problem:
+            if "AccessDenied" not in str(problem) or not tries_left:
+                raise
+            log.warning("deploy.not_allowed_yet", extra={"error": str(problem)})
+            pause(SETTLING_S)
     return Done(f"setup-{table.name}", {})
 
 
