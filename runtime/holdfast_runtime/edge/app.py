@@ -160,7 +160,10 @@ for _count in range(1, MAX_SEGMENTS + 1):
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """For API Gateway (REST with a proxy route, HTTP API) and function URLs: Chalice knows only the first, with its own routes."""
+    """For API Gateway (REST with a proxy route, HTTP API) and function URLs: Chalice knows only the first, with its own routes.
+
+    Paths come as they were sent, but from HTTP APIs, which decode them: keys with a "/" or "%" cannot come through those.
+    """
     if event.get("version") == "2.0":
         event = _first_version(event)
     path = event["path"]
