@@ -25,12 +25,12 @@ async def serve(shard: Shard, request: Request) -> Reply:
         case "operate":
             return await _operate(shard, request)
         case "restart":
-            restarted, lsn = await shard.perform(requests.parse_restart(request))
+            restarted, lsn = await shard.perform(requests.parse_restart(request), proven=True)
             assert isinstance(restarted, Operated)
             await answerable(shard, lsn)
             return {"operated": restarted.value}
         case "deliver":
-            _, lsn = await shard.perform(Deliver(request["message"]))
+            _, lsn = await shard.perform(Deliver(request["message"]), proven=True)
             await answerable(shard, lsn)
             return {}
         case "receive":
@@ -50,9 +50,11 @@ async def serve(shard: Shard, request: Request) -> Reply:
             if expected is not None:
                 seen = await views.payloads(shard, request["service"], request["key"])
                 if state_edit.version_of(await views.contents_of(shard, seen)) != expected:
+                    await answerable(shard, shard.prove())
                     return {}  # another state than the operator had seen: silently dropped, as http-api §2.7 describes
                 expected = state_edit.fingerprint(seen)
-            _, lsn = await shard.perform(EditState(request["service"], request["key"], values, expected, request.get("request", b"")))
+            edit = EditState(request["service"], request["key"], values, expected, request.get("request", b""))
+            _, lsn = await shard.perform(edit, proven=True)
             await answerable(shard, lsn)
             return {}
         case "state":
@@ -116,7 +118,7 @@ async def _operate(shard: Shard, request: Request) -> Reply:
         # Loading pages takes time, in which an attempt may start or end: the decision counts only if it was told what is so in its instant.
         running = shard.attempts.in_flight(invocation)
         event = requests.parse_operate(request, in_flight=running)
-        answer, lsn = await shard.perform(event, guard=partial(_is_in_flight, shard, invocation, running))
+        answer, lsn = await shard.perform(event, guard=partial(_is_in_flight, shard, invocation, running), proven=True)
         if answer is not None:
             break
     assert isinstance(answer, Operated)

@@ -71,29 +71,33 @@ class Shard:
 
     # -- transitions
 
-    async def perform(self, event: Event, *, guard: Callable[[], bool] | None = None, lazy: bool = False) -> tuple[Answered, int]:
+    async def perform(
+        self, event: Event, *, guard: Callable[[], bool] | None = None, lazy: bool = False, proven: bool = False
+    ) -> tuple[Answered, int]:
         """Decide `event`; its answer, and the number of the batch that must be durable before anybody outside may see it.
 
         guard: checked in the same instant as the decision; when it says no, nothing happens and the answer is None.
         lazy: the operations may wait for the next batch that has a reason of its own.
+        proven: that nothing is to be done is told after a write only. Whoever was overtaken and does not know it yet does not know either
+        what has begun since: it would acknowledge a signal to what it has never heard of, and the signal would be lost.
         """
         while True:
             self.check()
             if guard is not None and not guard():
                 return None, self.durable
             try:
-                return self._perform(event, lazy=lazy)
+                return self._perform(event, lazy=lazy, proven=proven)
             except NeedPages as needed:
                 await self.load(needed.page_ids)
 
-    def _perform(self, event: Event, *, lazy: bool) -> tuple[Answered, int]:
+    def _perform(self, event: Event, *, lazy: bool, proven: bool) -> tuple[Answered, int]:
         tx = self.transaction()
         try:
             answer = decide(tx, event)
         except BaseException:
             tx.rollback()
             raise
-        return answer, self._commit(tx, lazy=lazy)
+        return answer, self._commit(tx, lazy=lazy, proven=proven)
 
     def transaction(self) -> Transaction:
         environment = self.environment
@@ -105,7 +109,7 @@ class Shard:
             registry=environment.registry(),
         )
 
-    def _commit(self, tx: Transaction, *, lazy: bool) -> int:
+    def _commit(self, tx: Transaction, *, lazy: bool, proven: bool = False) -> int:
         """Operations into the open batch, pages marked; what must be durable for the transition (or for what it read) to be visible."""
         if tx.operations:
             now = self.environment.clock.monotonic()
@@ -120,12 +124,22 @@ class Shard:
         for invocation in tx.overtaken:
             self.attempts.overtake(invocation)
         self._effects.extend(tx.effects)
-        if tx.effects and not self._operations:
+        if tx.effects or proven:
             # A transition without operations of its own (resume of something about to run): its effects still wait for what it read.
-            self._operations.append(["X/" + str(self.number) + "/nop"])
+            self._write_something()
         if self._operations and not lazy:
             self.wake()
         return self.barrier()
+
+    def prove(self) -> int:
+        """The batch whose append shows that nobody had overtaken us by now."""
+        self._write_something()
+        self.wake()
+        return self.barrier()
+
+    def _write_something(self) -> None:
+        if not self._operations:
+            self._operations.append([f"X/{self.number}/nop"])
 
     def barrier(self) -> int:
         """The batch that holds everything decided so far."""
