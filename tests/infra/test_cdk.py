@@ -152,6 +152,15 @@ def test_who_may_send_to_the_inbox_is_the_templates(made: dict[str, Stack], stac
     assert of(made["samples"]) == of(stacks["default"])
 
 
+def test_queues_are_the_templates(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
+    same = ("VisibilityTimeout", "MaximumMessageSize", "MessageRetentionPeriod", "ReceiveMessageWaitTimeSeconds", "SqsManagedSseEnabled")
+
+    def of(stack: Stack) -> list[list[Any]]:
+        return sorted([[queue.get(name) for name in same] for queue in stack.of("AWS::SQS::Queue").values()], key=str)
+
+    assert of(made["samples"]) == of(stacks["default"])
+
+
 def test_cloudformation_waits_as_long(made: dict[str, Stack], stacks: dict[str, Stack]) -> None:
     def waits(stack: Stack) -> set[int]:
         custom = [one for one in stack.resources.values() if one["Type"].startswith("Custom::Holdfast")]

@@ -12,6 +12,7 @@ from holdfast_runtime.adapters.dynamodb_models import TTL_ATTRIBUTE
 from holdfast_runtime.adapters.s3_blobs import CONDEMNED
 from holdfast_runtime.app.metrics_emf import DIMENSION, NAMESPACE, UNITS
 from holdfast_runtime.coordinator.blob_sweep import KEPT_DAYS
+from holdfast_runtime.edge.app import MAX_BODY_BYTES
 from tests.infra.conftest import KEY, ROOT, VARIANTS
 from tests.infra.resolving import PSEUDO, Stack, references
 
@@ -41,6 +42,12 @@ def test_a_refused_message_is_kept_longer_than_the_queue_keeps_it(stacks: dict[s
     queues = stacks[variant].of("AWS::SQS::Queue")
     assert queues["InboxQueue"]["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     assert queues["DeadLetterQueue"]["MessageRetentionPeriod"] > queues["InboxQueue"]["MessageRetentionPeriod"]
+
+
+def test_what_the_front_door_takes_fits_into_a_message(stacks: dict[str, Stack]) -> None:
+    """Bodies travel as base64, beside some names and headers."""
+    for queue in stacks["default"].of("AWS::SQS::Queue").values():
+        assert queue["MaximumMessageSize"] > MAX_BODY_BYTES * 4 / 3 + 64 * 1024
 
 
 @each_variant

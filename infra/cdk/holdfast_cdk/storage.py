@@ -88,6 +88,7 @@ class Storage(Construct):
             encryption=sqs.QueueEncryption.SQS_MANAGED if key is None else sqs.QueueEncryption.KMS,
             encryption_master_key=key,
             enforce_ssl=True,
+            max_message_size_bytes=1_048_576,  # what the front door counts on, whatever the default is
             retention_period=retention,
             visibility_timeout=visibility,
             receive_message_wait_time=receive_wait,
