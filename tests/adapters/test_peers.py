@@ -188,10 +188,12 @@ async def test_a_fault_of_the_other_side_is_an_unknown_outcome_not_a_hang(caplog
     assert "a fault" in caplog.text
 
 
-async def test_processes_of_another_cluster_are_refused() -> None:
+async def test_processes_of_another_cluster_are_refused_and_told_to_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
     async with server(echo, secret=b"o" * 32) as (address, _), network() as peers:
-        with pytest.raises(PeerUnavailable):
-            await asyncio.wait_for(peers.ask(address, {}), BOUND_S)
+        for _ in range(3):
+            with pytest.raises(PeerUnavailable, match=r"does not know the secret of this cluster.*peers-advertised-address"):
+                await asyncio.wait_for(peers.ask(address, {}), BOUND_S)
+    assert [record.message for record in caplog.records if record.name == "holdfast.peers"] == ["peers.refused"]
 
 
 @pytest.mark.parametrize("address", ["", "host", "host:", ":1", "host:70000", "host:x"])

@@ -226,6 +226,17 @@ async def test_a_statement_that_takes_too_long_is_given_up_and_holds_nobody_up()
         assert "took longer than 1 s" in late.json()["message"]
 
 
+async def test_rows_that_do_not_come_in_time_are_not_blamed_on_the_statement_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def late(scan: Scan) -> Scanned:
+        raise TimeoutError  # as when its time is over while a shard has not answered
+
+    async with serving() as system:
+        monkeypatch.setattr(system.runtime.coordinator, "scan", late)
+        answer = await system.ask("SELECT id FROM sys_invocation")
+        assert answer.status == 500
+        assert "not all shards had answered: another process has died or cannot be reached" in answer.json()["message"]
+
+
 async def test_a_bad_statement_costs_only_itself() -> None:
     async with serving() as system:
         assert (await system.ask("SELECT 1 AS one")).json() == {"rows": [{"one": 1}]}

@@ -92,13 +92,16 @@ class _Connection(asyncio.Protocol):
             for frame in frames:
                 self.on_frame(frame.kind, frame.request, frame.content)
         except LinkBroken as problem:
-            log.warning("peers.refused", extra={"peer": self._peer(), "error": str(problem)})
+            self.on_refused(problem)
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ticking is not None:
             self._ticking.cancel()
         self.on_closed()
+
+    def on_refused(self, problem: LinkBroken) -> None:
+        log.warning("peers.refused", extra={"peer": self._peer(), "error": str(problem)})
 
     def on_ready(self) -> None:
         """The other end is known; called again with everything that comes."""
@@ -121,6 +124,10 @@ class _Connection(asyncio.Protocol):
     def _peer(self) -> str:
         name = self.transport.get_extra_info("peername") if self.transport is not None else None
         return f"{name[0]}:{name[1]}" if name else "?"
+
+
+class _Refused(PeerUnavailable):
+    """Somebody else listens at the address: a peer of another store, or no peer."""
 
 
 class _Caller(_Connection):
@@ -150,6 +157,12 @@ class _Caller(_Connection):
             raise
         finally:
             self._waiting.pop(number, None)
+
+    def on_refused(self, problem: LinkBroken) -> None:
+        if self.known.done():
+            super().on_refused(problem)
+        else:  # told by who connects, which happens again and again
+            self.known.set_exception(_Refused(f"{problem}; who listens there? Look at its `peers` and `peers-advertised-address`"))
 
     def on_ready(self) -> None:
         if not self.known.done():
@@ -184,7 +197,7 @@ class PeerNetwork:
         self._dead_after_s = dead_after_s
         self._connections: dict[str, _Caller] = {}
         self._connecting: dict[str, asyncio.Task[_Caller]] = {}
-        self._unreachable: set[str] = set()  # told to the log, once
+        self._unreachable: dict[str, str] = {}  # what the log was told of it, once
 
     async def ask(self, address: str, request: Request) -> Request:
         """`address`: host:port, an IPv6 host in brackets. Raises PeerUnavailable; ValueError for a request that is too large."""
@@ -216,9 +229,10 @@ class PeerNetwork:
             raise
         except (OSError, PeerUnavailable) as problem:
             within = f" within {CONNECT_TIMEOUT_S:g} s" if isinstance(problem, TimeoutError) else f": {problem}"
-            if address not in self._unreachable:
-                self._unreachable.add(address)
-                log.warning("peers.unreachable", extra={"peer": address, "error": f"no connection{within}"})
+            event = "peers.refused" if isinstance(problem, _Refused) else "peers.unreachable"
+            if self._unreachable.get(address) != event:
+                self._unreachable[address] = event
+                log.warning(event, extra={"peer": address, "error": f"no connection{within}"})
             raise PeerUnavailable(f"no connection to the peer at {address}{within}") from problem
 
     def _tried(self, address: str, task: asyncio.Task[_Caller]) -> None:
@@ -238,8 +252,7 @@ class PeerNetwork:
             connection.close()
             raise
         self._connections[address] = connection
-        if address in self._unreachable:
-            self._unreachable.discard(address)
+        if self._unreachable.pop(address, None) is not None:
             log.info("peers.reached", extra={"peer": address})
         return connection
 

@@ -23,6 +23,11 @@ MAX_WAITING: Final = 32
 IDLE_S: Final = 120.0
 END_S: Final = 2.0
 _MODULE: Final = "holdfast_runtime.surfaces.introspection.worker"
+_LATE: Final = "make its conditions more selective, with = or IN on ids, services or keys"
+_READ_LATE: Final = (
+    "not all shards had answered: another process has died or cannot be reached (the log says it, `peers...`), so try again in some "
+    f"seconds, or {_LATE}"
+)
 _SPARE_S: Final = 18.0  # so much later than we kill it for a statement, a process ends by itself
 
 
@@ -45,6 +50,13 @@ class QueryError(Exception):
         self.status = status
 
 
+@dataclass(slots=True)
+class _Stage:
+    """Of a statement: whether its rows are being read, which needs every shard, or it is computed."""
+
+    reading: bool = False
+
+
 class _Gone(Exception):
     """The process has ended before it answered."""
 
@@ -64,11 +76,12 @@ class Engine:
         if self._waiting >= MAX_WAITING:
             raise QueryError(429, "Rate limited")
         self._waiting += 1
+        stage = _Stage()
         try:
             async with asyncio.timeout(self._limits.timeout_s), self._slots:
-                return await self._run(statement, json=json)
+                return await self._run(statement, stage, json=json)
         except TimeoutError:
-            advice = "make its conditions more selective, with = or IN on ids, services or keys"
+            advice = _READ_LATE if stage.reading else _LATE
             raise QueryError(500, f"the statement took longer than {self._limits.timeout_s:g} s; {advice}") from None
         finally:
             self._waiting -= 1
@@ -77,17 +90,17 @@ class Engine:
         while self._idle:
             await self._idle.pop().end()
 
-    async def _run(self, statement: str, *, json: bool) -> list[bytes]:
+    async def _run(self, statement: str, stage: _Stage, *, json: bool) -> list[bytes]:
         process = self._idle_one() or await _Process.start(self._limits)
         try:
-            parts = [part async for part in process.ask(statement, json=json, front=self._front)]
+            parts = [part async for part in process.ask(statement, stage, json=json, front=self._front)]
         except QueryError:
             self._give_back(process)
             raise
         except _Gone:
             if process.has_rested and not process.has_spoken:  # it ended while it was idle: that is not the statement's fault
                 process.kill()
-                return await self._run(statement, json=json)
+                return await self._run(statement, stage, json=json)
             raise QueryError(*await process.reason()) from None
         except BaseException:
             process.kill()  # in the middle of a conversation: nobody can take it up again
@@ -145,13 +158,15 @@ class _Process:
         self.kill()
         await self._process.wait()
 
-    async def ask(self, statement: str, *, json: bool, front: Front) -> AsyncIterator[bytes]:
+    async def ask(self, statement: str, stage: _Stage, *, json: bool, front: Front) -> AsyncIterator[bytes]:
         self.has_spoken = False
         await self._send({"query": statement, "json": json})
         while True:
             message = await self._receive()
             if "read" in message:
+                stage.reading = True
                 await self._serve(message["read"], front)
+                stage.reading = False
             elif "bytes" in message:
                 yield message["bytes"]
             elif "error" in message:
