@@ -286,6 +286,41 @@ async def test_who_waits_follows_a_new_deployment() -> None:
     assert asyncio.get_running_loop().time() - began < MAX_PAUSE_S + 1
 
 
+def _is_stopped_after_a_step(attempt: Attempt) -> Answer:
+    if attempt.uri == SECOND:
+        return done()
+    return [*runs(1), *sleeps(2, 100)] if attempt.at_s < 50 else AT_ITS_LIMIT
+
+
+@in_virtual_time
+async def test_who_follows_a_new_deployment_does_not_wait_behind_who_cannot() -> None:
+    """The old one takes nothing any more, and those that began there are first in line."""
+    world = await World.start(serves(), _is_stopped_after_a_step)
+    for _ in range(3):
+        await world.send()
+    await asyncio.sleep(200)
+    sent = [await world.send() for _ in range(20)]
+    await asyncio.sleep(60)
+    await world.register(SECOND, serves())
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*map(world.result, sent))
+    assert asyncio.get_running_loop().time() - began < MAX_PAUSE_S + 1
+    assert [attempt.start.debug_id for attempt in world.endpoint.attempts if attempt.uri == SECOND] == list(map(str, sent))
+
+
+@in_virtual_time
+async def test_who_is_resumed_elsewhere_does_not_wait_where_it_was() -> None:
+    world = await World.start(serves(), _is_stopped_after_a_step)
+    sent = [await world.send() for _ in range(4)]
+    await asyncio.sleep(200)
+    repaired = await world.register(SECOND, serves())
+    await world.front.pause(sent[3])
+    await world.until(sent[3], "paused")
+    await world.front.resume(sent[3], repaired)
+    assert isinstance(await asyncio.wait_for(world.result(sent[3]), 60), Success)
+    assert [(await world.row(invocation, "status")) for invocation in sent[:3]] == [["ready"]] * 3
+
+
 @in_virtual_time
 async def test_a_refusal_in_the_middle_of_a_journal_changes_nothing_in_it() -> None:
     answers: list[Answer] = [[*runs(1), *sleeps(2, 10)], AT_ITS_LIMIT, AT_ITS_LIMIT, done()]

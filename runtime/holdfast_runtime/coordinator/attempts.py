@@ -18,6 +18,7 @@ from holdfast_runtime.engine import model
 from holdfast_runtime.engine.events import AttemptEnd, AttemptFailed, AttemptOver, Operate, Suspended, Verb
 from holdfast_runtime.engine.model import Document
 from holdfast_runtime.engine.payload import BlobRef
+from holdfast_runtime.engine.registry import RegistryView
 from holdfast_runtime.engine.response import Response, read_response
 from holdfast_runtime.engine.snapshot import Snapshot, Unservable, destination, snapshot
 from holdfast_runtime.engine.transaction import NeedPages
@@ -40,12 +41,15 @@ TROUBLE_S: Final = 600.0
 class Token:
     """An attempt, from its first wait to its end. turn: while it is in flight.
 
+    lane: where it waits, or waited last. follows: the service whose newest deployment that is; None: it is pinned to it.
     refusal: why the platform did not start it when it was last tried, at `refused_at_ms`, at the deployment `refused_by`.
     """
 
     attempts: Attempts
     invocation: str
     turn: Turn | None = None
+    lane: str | None = None
+    follows: str | None = None
     refusal: EndpointFailure | None = None
     refused_at_ms: int = 0
     refused_by: str = ""
@@ -54,6 +58,15 @@ class Token:
 
     def begin(self, turn: Turn) -> bool:
         return self.attempts.begin(self, turn)
+
+    def stays(self, view: RegistryView) -> bool:
+        if self.follows is None:
+            return True
+        latest = view.deployment_of(self.follows)
+        return self.lane == (latest.id if latest is not None else "")
+
+    def wait(self) -> None:
+        self.attempts.wait(self)
 
     def reason(self) -> list[Any]:
         """The refusal, as the reason of a failed attempt is kept in the page (`engine.attempts`), for who wonders why nothing happens."""
@@ -87,13 +100,27 @@ class Attempts:
 
     def start(self, invocation: str) -> None:
         """Start an attempt unless one is in flight or waits: the end of that one decides what is next."""
-        if invocation in self._tokens or self._closed:
+        if self._closed:
             return
-        token = self._tokens[invocation] = Token(self, invocation)
-        self._wait(token)
+        known = self._tokens.get(invocation)
+        if known is not None and not self._was_moved(known):
+            return
+        self._tokens[invocation] = Token(self, invocation)
+        self.wait(self._tokens[invocation])
 
-    def _wait(self, token: Token) -> None:
+    def _was_moved(self, token: Token) -> bool:
+        """It waits for a deployment that it was taken from meanwhile (paused, and resumed with another): there it may wait for ever."""
+        if token.turn is not None or token.lane is None:
+            return False
+        page = self._shard.pages.get(model.invocation_page(token.invocation))
+        if page is None or page.document is None:
+            return False
+        return destination(self._shard.environment.registry(), page.document) != token.lane
+
+    def wait(self, token: Token) -> None:
         """For the turn of its deployment, as its page says, which has to be read if it is not in memory."""
+        if not self._is_wanted(token):
+            return
         shard, environment = self._shard, self._shard.environment
         page = shard.pages.get(model.invocation_page(token.invocation))
         if page is None:
@@ -105,7 +132,9 @@ class Attempts:
             return
         if document.get(model.PAUSE_REQUESTED):  # of an attempt that was lost with its process; this one may wait for long
             shard.spawn(self._pause_if_asked(token.invocation, token))
-        environment.lanes.enter(destination(environment.registry(), document), token)
+        token.lane = destination(environment.registry(), document)
+        token.follows = document[model.TARGET][0] if document.get(model.DEPLOYMENT) is None else None
+        environment.lanes.enter(token.lane, token)
 
     def _read(self, token: Token) -> bool:
         if not self._is_wanted(token):
@@ -116,8 +145,7 @@ class Attempts:
 
     async def _load(self, token: Token) -> None:
         await self._shard.load([model.invocation_page(token.invocation)])
-        if self._is_wanted(token):
-            self._wait(token)
+        self.wait(token)
 
     def begin(self, token: Token, turn: Turn) -> bool:
         """It is its turn. False: it is not wanted any more."""
@@ -173,7 +201,7 @@ class Attempts:
             return
         if taken.deployment.id != turn.deployment:  # another serves it since it began to wait
             token.turn = None
-            self._wait(token)
+            self.wait(token)
             return
         contents = {ref.id: await self._blob(ref) for ref in taken.blobs()}
         await shard.until_durable(taken.lsn)

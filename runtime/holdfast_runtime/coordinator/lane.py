@@ -128,10 +128,14 @@ class Lane(Generic[T]):
         self._refused_at = now
         return new
 
-    def drop(self, gone: Callable[[T], bool]) -> None:
-        """Take out of the line whoever is `gone`."""
-        self._line = [ticket for ticket in self._line if not gone(ticket.holder)]
-        heapq.heapify(self._line)
+    def drop(self, gone: Callable[[T], bool]) -> list[T]:
+        """Take out of the line whoever is `gone`; who that was, in order."""
+        dropped = sorted(ticket for ticket in self._line if gone(ticket.holder))
+        if dropped:
+            out = set(map(id, dropped))
+            self._line = [ticket for ticket in self._line if id(ticket) not in out]
+            heapq.heapify(self._line)
+        return [ticket.holder for ticket in dropped]
 
     def _open(self, now: float) -> None:
         self._window += 1.0 if now - self._refused_at >= QUIET_S else 1.0 / self._window

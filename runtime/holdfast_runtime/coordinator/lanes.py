@@ -32,6 +32,12 @@ class Holder(Protocol):
         """It is its turn, which ends with `turn.over()`. False: it is not needed any more."""
         ...
 
+    def stays(self, view: RegistryView) -> bool:
+        """Whether it still waits in the right lane. False: it is taken out, and `wait` finds the right one."""
+        ...
+
+    def wait(self) -> None: ...
+
 
 class Turn:
     """A place in a lane and a slot, until `over`. What was told before is what the lane learns; nothing told: nothing was sent."""
@@ -148,11 +154,18 @@ class Lanes:
         self._advance(deployment, self._lanes[deployment])
 
     def _follow(self, view: RegistryView) -> None:
-        """Limits may change with the registry."""
-        if view is not self._view:
-            self._view = view
-            for deployment, lane in self._lanes.items():
-                lane.limit = self._limit_of(deployment, view)
+        """Limits may change with the registry, and where an invocation goes that no deployment has begun.
+
+        Who is in the wrong lane does not wait there for its turn: a function that takes nothing refuses whoever is first in line, again and
+        again, and nobody behind it gets any further.
+        """
+        if view is self._view:
+            return
+        self._view = view
+        for deployment, lane in list(self._lanes.items()):
+            lane.limit = self._limit_of(deployment, view)
+            for holder in lane.drop(lambda waiting: not waiting.stays(view)):
+                holder.wait()
 
     def _limit_of(self, deployment: str, view: RegistryView) -> int:
         found = view.deployments.get(deployment)
