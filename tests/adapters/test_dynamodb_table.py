@@ -18,7 +18,7 @@ from holdfast_runtime.adapters.dynamodb import open_dynamodb_store
 from holdfast_runtime.adapters.dynamodb_setup import Finding, Level, Setup
 from holdfast_runtime.adapters.dynamodb_table import DynamoDbTable
 from holdfast_runtime.adapters.system import SystemClock
-from holdfast_runtime.ports.store import MAX_ITEM_BYTES, LogItem, Member, StoreBroken, StoredPage, StoreUnavailable
+from holdfast_runtime.ports.store import MAX_ITEM_BYTES, LogItem, Member, ShardRecord, StoreBroken, StoredPage, StoreUnavailable
 from tests.support.dynamodb import (
     PATIENCE,
     aws_at,
@@ -205,6 +205,9 @@ async def test_a_shard_whose_log_may_have_expired_is_not_taken_before_an_operato
     for shard in range(3):
         await dead.store.leases.acquire(shard, seen_epoch=0, owner="dead")
     await dead.store.leases.release(1, epoch=1)
+    for position in (1, 2, 3):
+        await dead.store.log.put(0, LogItem(position, 1, b"dead", position, 0, 1, b"x"))
+    await dead.store.leases.checkpoint(0, epoch=1, checkpoint=2, tip=4)
     await dead.close()
     held = await open_dynamodb_store(DynamoDbTable(name), clock=clock, patience=PATIENCE)
     leases = held.store.leases
@@ -219,7 +222,27 @@ async def test_a_shard_whose_log_may_have_expired_is_not_taken_before_an_operato
     (found_error,) = [finding for finding in setup.check() if finding.subject == "owners"]
     assert (found_error.level, "[0]" in found_error.detail) == (Level.ERROR, True)
     assert list(setup.init(None, None, accept_lost_log=True))[-1] == "shards [0] may be taken with what is left of their logs"
-    assert await leases.acquire(0, seen_epoch=1, owner="next") is not None
+    assert await leases.acquire(0, seen_epoch=1, owner="next") == ShardRecord(0, 2, "next", checkpoint=2, tip=4)
+    await held.close()
+
+
+async def test_a_log_with_a_gap_ends_there_when_an_operator_accepts_it_and_its_numbers_are_not_given_again(aws: None) -> None:
+    name, clock = new_table_name(), LaterClock()
+    set_up(name, 2)
+    held = await open_dynamodb_store(DynamoDbTable(name), clock=clock, patience=PATIENCE)
+    store = held.store
+    for shard in range(2):
+        await store.leases.acquire(shard, seen_epoch=0, owner="dead")
+        for position in (1, 2, 4, 70):  # the third has expired
+            await store.log.put(shard, LogItem(position, 1, b"dead", position, 0, 1, b"x"))
+    await store.leases.checkpoint(0, epoch=1, checkpoint=2, tip=5)
+    await store.leases.checkpoint(1, epoch=1, checkpoint=2, tip=3)
+    done = list(Setup(DynamoDbTable(name), clock).init(None, None, accept_lost_log=True))[-1]
+    assert done == "shards [0] may be taken with what is left of their logs; of [0] that is nothing, their last minutes are lost"
+    taken = await store.leases.acquire(0, seen_epoch=1, owner="next")
+    assert taken is not None
+    assert taken.checkpoint == taken.tip > 10**9
+    assert await store.log.read(0, taken.checkpoint, 10) == []
     await held.close()
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from holdfast_runtime.adapters.memory import memory_store
+from holdfast_runtime.coordinator import recovery
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, NewInvocation, Success, Target
 from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.ports.store import LogItem, ShardRecord, StoredPage, StoreUnavailable
 
 from .virtual import World, done, in_virtual_time, serves
@@ -123,3 +125,31 @@ def test_who_waits_for_durability_is_answered_in_time_also_when_writing_back_is_
         assert isinstance(await world.result(await world.send()), Success)
 
     test()
+
+
+def test_a_log_with_a_gap_is_refused_however_often_it_is_tried(caplog: pytest.LogCaptureFixture) -> None:
+    """A seal in the gap would narrow it."""
+
+    @in_virtual_time
+    async def test() -> None:
+        store = memory_store(1)
+        taken = await store.leases.acquire(0, seen_epoch=0, owner="dead")
+        assert taken is not None
+        await store.log.put(0, LogItem(1, 1, b"dead", 1, 0, 1, encode(["K/a/b"])))
+        await store.leases.checkpoint(0, epoch=1, checkpoint=1, tip=4)
+        world = World(serves(), lambda _: done(), Settings(exclusive_store=True), store)
+        await world.node.start()
+        await asyncio.sleep(60)
+        assert not world.node.shards
+        assert [item.position for item in await store.log.read(0, 1, 10)] == [1]
+        assert len([record for record in caplog.records if record.message == "log.missing"]) > 10
+
+    test()
+
+
+def test_what_is_left_from_behind_a_gap_counts_for_nothing() -> None:
+    before, seal, left, after = (
+        LogItem(position, epoch, nonce, position, 0, 1, operations)
+        for position, epoch, nonce, operations in [(1, 1, b"a", b"1"), (2, 3, b"b", b""), (3, 1, b"a", b"3"), (4, 4, b"c", b"4")]
+    )
+    assert recovery._complete_batches([before, seal, left, after]) == [(1, b"1"), (2, b""), (4, b"4")]

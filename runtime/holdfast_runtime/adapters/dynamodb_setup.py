@@ -37,6 +37,7 @@ SLOW_MS: Final = 30.0  # of a small write; in the table's own region it takes 3 
 SKEW_S: Final = 30.0
 REFUSED_SKEW_S: Final = 240.0  # the service refuses signatures that are 5 minutes off
 SAMPLES: Final = 10
+BEYOND: Final = 10**9  # positions; a shard's log gets so many in two months at the most. There are sixteen digits for them
 CHECK_NAME: Final = "holdfast-store-check"
 _UNSUPPORTED: Final = frozenset({"UnknownOperationException", "UnrecognizedOperationException", "InvalidAction", "NotImplemented", "501"})
 
@@ -150,16 +151,41 @@ class Setup:
         return f"{added.count(True)} shard records added" if any(added) else "every shard record is there"
 
     def _accept_lost_log(self) -> str:
-        stale = self._too_old()
-        for shard in stale:
+        """Where the log has a gap it ends: the pages stand as they were written back. Numbers go on far behind all that were ever given, so
+        that what is left of the log, or lands late, never meets what comes."""
+        stale = set(self._too_old())
+        found = [items.shard_of(item) for item in self._partition(items.SHARDS_KEY) if item["sk"]["S"] != items.SETUP]
+        lost = {record.shard for record in found if self._has_gap(record)}
+        for record in found:
+            if record.shard not in stale | lost:
+                continue
+            position = record.tip + BEYOND if record.shard in lost else record.checkpoint
             self._ask(
                 "update_item",
-                Key=items.shard_key(shard),
-                UpdateExpression="SET #a = :a",
+                Key=items.shard_key(record.shard),
+                UpdateExpression="SET #a = :a, cp = :p, tip = :t",
+                ConditionExpression="e = :e",
                 ExpressionAttributeNames={"#a": "at"},
-                ExpressionAttributeValues={":a": items.number(self._clock.now_ms() // 1000)},
+                ExpressionAttributeValues={
+                    ":a": items.number(self._clock.now_ms() // 1000),
+                    ":p": items.number(position),
+                    ":t": items.number(max(position, record.tip)),
+                    ":e": items.number(record.epoch),
+                },
             )
-        return f"shards {stale} may be taken with what is left of their logs" if stale else "no shard's log may have expired"
+        if not stale | lost:
+            return "no shard's log may have expired"
+        text = f"shards {sorted(stale | lost)} may be taken with what is left of their logs"
+        return text + (f"; of {sorted(lost)} that is nothing, their last minutes are lost" if lost else "")
+
+    def _has_gap(self, record: ShardRecord) -> bool:
+        """Is a position missing between the checkpoint and where the log reached at least?"""
+        wanted = range(record.checkpoint, record.tip)
+        for first in range(record.checkpoint // items.POSITIONS_PER_KEY * items.POSITIONS_PER_KEY, record.tip, items.POSITIONS_PER_KEY):
+            there = {int(item["sk"]["S"]) for item in self._partition(items.log_partition(record.shard, first))}
+            if any(position in wanted and position not in there for position in range(first, first + items.POSITIONS_PER_KEY)):
+                return True
+        return False
 
     def _too_old(self) -> list[int]:
         """Shards whose owner died so long ago that their log ahead of the checkpoint may have begun to expire."""

@@ -51,9 +51,6 @@ async def take(record: ShardRecord, process_id: str, environment: Environment) -
     now = shards.get(record.shard)
     if now is None or now.epoch != acquired.epoch:
         return None
-    if sealed_at < now.tip:
-        log.critical("log.missing", extra={"shard": record.shard, "end": sealed_at, "tip": now.tip})
-        return None
     shard = Shard(record.shard, acquired.epoch, nonce, environment, pages=pages, sealed_at=sealed_at)
     shard.lease_seen_at = seen_at
     shard.flusher.recovered()
@@ -63,7 +60,11 @@ async def take(record: ShardRecord, process_id: str, environment: Environment) -
 
 
 async def _read_and_seal(record: ShardRecord, nonce: bytes, environment: Environment) -> list[LogItem] | None:
-    """Every item from the checkpoint to the seal, which is written at the first free position. None: overtaken."""
+    """Every item from the checkpoint to the seal, which is written at the first free position.
+
+    None: overtaken, or part of the log is missing. Then nothing is written: a seal in the gap would narrow it with every try, until the
+    shard were taken as if all were well.
+    """
     store = environment.store
     items: list[LogItem] = []
     while True:
@@ -75,6 +76,9 @@ async def _read_and_seal(record: ShardRecord, nonce: bytes, environment: Environ
                 return None
             items.extend(found)
             continue
+        if position < record.tip:
+            log.critical("log.missing", extra={"shard": record.shard, "end": position, "tip": record.tip})
+            return None
         seal = LogItem(position, record.epoch, nonce, position, 0, 1, SEAL)
         there = await _insist(environment, partial(store.log.put, record.shard, seal))
         if there is None or there.nonce == nonce:
@@ -84,10 +88,17 @@ async def _read_and_seal(record: ShardRecord, nonce: bytes, environment: Environ
 
 
 def _complete_batches(items: Sequence[LogItem]) -> list[tuple[int, bytes]]:
-    """(LSN, operations) of the batches whose parts are all there; a torn batch never counted."""
+    """(LSN, operations) of the batches whose parts are all there; a torn batch never counted.
+
+    Epochs do not decrease along a log. One that does is left over from behind a gap that an operator has accepted, and means nothing.
+    """
     batches: list[tuple[int, bytes]] = []
     parts: list[LogItem] = []
+    epoch = 0
     for item in items:
+        if item.epoch < epoch:
+            continue
+        epoch = item.epoch
         if item.part == 0:
             parts = []
         if item.part != len(parts) or (parts and (item.first, item.nonce) != (parts[0].first, parts[0].nonce)):
