@@ -53,6 +53,7 @@ async def test_a_response_split_at_any_position_is_the_same_response(endpoint: H
             assert (response.status, response.body, response.broken) == (200, b"answer", None)
             assert response.headers["content-type"] == CONTENT_TYPE
             assert response.headers["x-twice"] == "first"
+            assert "trailer" not in response.headers
         assert server.connections == 1, "every response was complete, so the connection is reused"
 
 

@@ -14,7 +14,7 @@ from holdfast.protocol.manifest import ServiceType
 from holdfast_runtime.adapters.memory import memory_store
 from holdfast_runtime.adapters.system import SystemEntropy
 from holdfast_runtime.coordinator import registry_document
-from holdfast_runtime.coordinator.addresses import dump_address, identity, load_address
+from holdfast_runtime.coordinator.addresses import dump_address, identity, load_address, shown
 from holdfast_runtime.coordinator.deployments import Deployments
 from holdfast_runtime.coordinator.front import RegisterDeployment, RegistrationError
 from holdfast_runtime.coordinator.registry_document import DefaultSettings
@@ -268,6 +268,10 @@ async def test_an_address_that_cannot_be_one_is_refused_before_anything_is_asked
     assert refused.status == 400
     assert reason in str(refused)
     assert setup.endpoint.asked == []
+
+
+def test_messages_name_an_address_without_its_password() -> None:
+    assert shown(HttpAddress("http://me:secret@h:1/a", HttpVersion.HTTP_2, {})) == "http://h:1/a"
 
 
 async def test_a_name_that_resolves_to_a_metadata_service_is_refused() -> None:

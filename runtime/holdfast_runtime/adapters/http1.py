@@ -146,7 +146,7 @@ class Http1Connection(asyncio.Protocol):
             self._extra = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete:
+        if not self._head_complete:  # trailers are not wanted, and nothing bounds them
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:

@@ -102,10 +102,11 @@ def identity(address: Address, routing_headers: Sequence[str] = ()) -> str:
 
 
 def shown(address: Address) -> str:
-    """The address as messages name it."""
+    """The address as messages name it: without user and password."""
     match address:
         case HttpAddress(uri=uri):
-            return uri
+            parts = urlsplit(uri)
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         case LambdaAddress(arn=arn):
             return arn
         case InProcessAddress(name=name):
