@@ -300,6 +300,15 @@ async def test_poison_goes_to_the_dead_letter_queue_and_blocks_nobody(world: Wor
     assert all(getattr(record, "reason", "") for record in refused)
 
 
+async def test_a_registration_that_nobody_waits_for_any_more_is_not_made(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asked has gone back to the former version. In time this one would be refused, for its ARN."""
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:unqualified"
+    await world.sqs.put(Register(arn, until_ms=SystemClock().now_ms() - 1))
+    await world.until_drained()
+    assert "inbox.late" in [record.message for record in caplog.records]
+    assert world.queue.left(world.queue.dead) == world.drain.counts["refused"] == 0
+
+
 async def test_a_queue_that_is_not_there(queue: Queue, moto_url: str) -> None:  # noqa: F811
     sqs = SqsInbox(f"{moto_url}/123456789012/nothing")
     with pytest.raises(InboxUnavailable, match="inbox queue"):
@@ -321,6 +330,7 @@ MESSAGES = [
     Wake(1, 2, 3),
     Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", None, True),
     Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", "arn:aws:iam::123456789012:role/r", concurrency=5),
+    Register("arn:aws:lambda:eu-central-1:123456789012:function:f:1", until_ms=1_767_225_600_000),
     Event("e", "S", "h", "k", {"a": [1, None]}),
 ]
 

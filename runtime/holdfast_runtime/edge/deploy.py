@@ -43,6 +43,7 @@ POLL_S: Final = 2.0
 SETTLING_S: Final = 5.0  # between tries to set up
 SETTLING_TRIES: Final = 13  # a minute; permissions that are missing then are missing for good
 MARGIN_MS: Final = 20_000  # of the function's time, kept for telling CloudFormation
+LATEST_MS: Final = 40_000  # before we give up nobody begins to register any more: it takes a while, and clocks differ
 ANSWER_TIMEOUT_S: Final = 10
 REASON_CHARS: Final = 500  # an answer of more than 4096 bytes counts as none, and one character may take six
 
@@ -65,7 +66,7 @@ def handler(event: dict[str, Any], context: Any) -> None:
     status, reason, data = "SUCCESS", "", {}
     try:
         if event["RequestType"] != "Delete":
-            done = _act(event, lambda: context.get_remaining_time_in_millis() > MARGIN_MS)
+            done = _act(event, context.get_remaining_time_in_millis)
             physical_id, data = done.physical_id, done.data
     except DeployFailed as problem:
         status, reason = "FAILED", str(problem)
@@ -75,14 +76,15 @@ def handler(event: dict[str, Any], context: Any) -> None:
     _answer(event, {"Status": status, "Reason": reason[:REASON_CHARS], "PhysicalResourceId": physical_id, "Data": data})
 
 
-def _act(event: dict[str, Any], time_left: Callable[[], bool]) -> Done:
+def _act(event: dict[str, Any], remaining_ms: Callable[[], int]) -> Done:
     properties: dict[str, Any] = event["ResourceProperties"]
     match properties.get("Action"):
         case "setup":
             return set_up(_table(), int(properties["Shards"]), properties.get("Bucket") or None)
         case "register":
             before = event.get("OldResourceProperties", {}).get("FunctionArn")
-            return register(_table(), _wanted(properties), time_left, takes_over=before != properties["FunctionArn"])
+            wanted = replace(_wanted(properties), until_ms=SystemClock().now_ms() + max(0, remaining_ms() - MARGIN_MS - LATEST_MS))
+            return register(_table(), wanted, lambda: remaining_ms() > MARGIN_MS, takes_over=before != properties["FunctionArn"])
     raise DeployFailed(f"expected Action 'setup' or 'register', found {properties.get('Action')!r}")
 
 

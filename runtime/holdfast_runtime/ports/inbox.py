@@ -10,7 +10,7 @@ Our own messages are JSON with the member `holdfast` = the version of the format
     {"holdfast": 1, "resolve": {"awakeable": "sign_1...", "value": base64}}
     {"holdfast": 1, "reject": {"awakeable": "sign_1...", "message": text}}
     {"holdfast": 1, "wake": {"shard", "hour", "page"}}
-    {"holdfast": 1, "register": {"arn", "assume_role_arn"?, "force"?: bool, "concurrency"?: number}}
+    {"holdfast": 1, "register": {"arn", "assume_role_arn"?, "force"?: bool, "concurrency"?: number, "until"?: ms}}
     {"holdfast": 1, "event": {"id", "service", "handler", "key"?, "body": any JSON}}
 
 The last one is for others to write, such as the input transformer of an EventBridge rule. Anything else is an event of another service.
@@ -77,13 +77,15 @@ class Wake:
 class Register:
     """A function to discover and register. Only functions: what may be invoked is limited by the coordinator's role, addresses are not.
 
-    concurrency: how many of its attempts may be in flight in each process; None: what the coordinator is configured with.
+    concurrency: how many of its attempts may be in flight in each process; None: what the coordinator is configured with. until_ms: wall
+    clock, after which nobody wants it any more; None: it is wanted whenever.
     """
 
     arn: str
     assume_role_arn: str | None = None
     force: bool = False
     concurrency: int | None = None
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,8 @@ def encode(message: InboxMessage) -> str:
         case Register():
             role = {} if message.assume_role_arn is None else {"assume_role_arn": message.assume_role_arn}
             limit = {} if message.concurrency is None else {"concurrency": message.concurrency}
-            wanted = {"register": {"arn": message.arn, **role, "force": message.force, **limit}}
+            until = {} if message.until_ms is None else {"until": message.until_ms}
+            wanted = {"register": {"arn": message.arn, **role, "force": message.force, **limit, **until}}
         case Event():
             key = {} if message.key is None else {"key": message.key}
             wanted = {"event": {"id": message.id, "service": message.service, "handler": message.handler, **key, "body": message.body}}
@@ -244,11 +247,21 @@ def _invoke(of: _Members) -> Invoke:
     )
 
 
+def _register(of: _Members) -> Register:
+    return Register(
+        arn=of.text("arn"),
+        assume_role_arn=of.text_or_none("assume_role_arn"),
+        force=of.flag("force"),
+        concurrency=of.number_or_none("concurrency"),
+        until_ms=of.number_or_none("until"),
+    )
+
+
 _READERS: Final[Mapping[str, Callable[[_Members], InboxMessage]]] = {
     "invoke": _invoke,
     "resolve": lambda of: Resolve(of.text("awakeable"), of.octets("value")),
     "reject": lambda of: Reject(of.text("awakeable"), of.text("message")),
     "wake": lambda of: Wake(of.number("shard"), of.number("hour"), of.number("page")),
-    "register": lambda of: Register(of.text("arn"), of.text_or_none("assume_role_arn"), of.flag("force"), of.number_or_none("concurrency")),
+    "register": _register,
     "event": lambda of: Event(of.text("id"), of.text("service"), of.text("handler"), of.text_or_none("key"), of.any("body")),
 }

@@ -157,7 +157,10 @@ class InboxDrain:
         await self._front.send(invocation_id, invocation)
 
     async def _register(self, message: Register) -> None:
-        """A function that is known already changes nothing."""
+        """Nothing changes for a function that is known, nor for one whose deployment has been given up: its stack went back meanwhile."""
+        if message.until_ms is not None and self._clock.now_ms() > message.until_ms:
+            log.warning("inbox.late", extra={"arn": message.arn, "until_ms": message.until_ms})
+            return
         limit = {} if message.concurrency is None else {CONCURRENCY: str(message.concurrency)}
         request = RegisterDeployment(arn=message.arn, assume_role_arn=message.assume_role_arn, force=message.force, metadata=limit)
         try:
