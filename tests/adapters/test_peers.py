@@ -196,6 +196,15 @@ async def test_processes_of_another_cluster_are_refused_and_told_to_the_log_once
     assert [record.message for record in caplog.records if record.name == "holdfast.peers"] == ["peers.refused"]
 
 
+async def test_a_peer_of_another_machine_that_told_loopback_as_its_address(caplog: pytest.LogCaptureFixture) -> None:
+    async with network() as peers:
+        for _ in range(2):
+            with pytest.raises(PeerUnavailable):
+                await asyncio.wait_for(peers.ask("127.0.0.1:1", {}), BOUND_S)
+    (told,) = [vars(record) for record in caplog.records if record.name == "holdfast.peers"]
+    assert (told["msg"], "`--peers HOST:PORT` of an address that others can reach" in told["error"]) == ("peers.unreachable", True)
+
+
 @pytest.mark.parametrize("address", ["", "host", "host:", ":1", "host:70000", "host:x"])
 async def test_an_address_that_is_none(address: str) -> None:
     async with network() as peers:

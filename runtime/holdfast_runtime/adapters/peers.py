@@ -28,6 +28,9 @@ CONNECT_TIMEOUT_S: Final = 2.0  # within a private network; a process that does 
 REGISTRY_DOCUMENT: Final = "peers"  # in the registry
 SECRET_BYTES: Final = 32
 
+_LOOPBACK: Final = ("127.", "[::1]", "localhost:")
+_ELSEWHERE: Final = "; if it runs on another machine, start it with `--peers HOST:PORT` of an address that others can reach"
+
 Request = dict[str, Any]
 Serve = Callable[[Request], Awaitable[Request]]
 
@@ -232,7 +235,8 @@ class PeerNetwork:
             event = "peers.refused" if isinstance(problem, _Refused) else "peers.unreachable"
             if self._unreachable.get(address) != event:
                 self._unreachable[address] = event
-                log.warning(event, extra={"peer": address, "error": f"no connection{within}"})
+                advice = _ELSEWHERE if event == "peers.unreachable" and address.startswith(_LOOPBACK) else ""
+                log.warning(event, extra={"peer": address, "error": f"no connection{within}{advice}"})
             raise PeerUnavailable(f"no connection to the peer at {address}{within}") from problem
 
     def _tried(self, address: str, task: asyncio.Task[_Caller]) -> None:
