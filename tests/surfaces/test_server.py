@@ -117,6 +117,18 @@ async def test_a_reset_stream_is_a_caller_that_went_away(front: FakeFront, http2
     await asyncio.wait_for(front.cancelled.wait(), 60)
 
 
+async def test_who_says_goodbye_within_a_request_is_a_caller_that_went_away(
+    front: FakeFront, http2: Http2, caplog: pytest.LogCaptureFixture
+) -> None:
+    http2.open("GET", "/ApiGreeter/headers")
+    http2.h2.close_connection()
+    http2.flush()
+    while await asyncio.wait_for(http2.reader.read(65536), 60):
+        pass
+    assert len(front.asked) == 1
+    assert [record.getMessage() for record in caplog.records if record.name == "holdfast.http2"] == []
+
+
 async def test_who_stops_sending_is_given_up_and_who_waits_for_a_result_is_not(
     front: FakeFront, http2: Http2, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,10 @@ class Http2Protocol(asyncio.Protocol):
     # ---- For streams
 
     @property
+    def closed(self) -> bool:
+        return self._transport.is_closing()
+
+    @property
     def default_headers(self) -> RawHeaders:
         return self._state.default_headers
 
@@ -321,7 +325,7 @@ class _Stream:
         return {"type": "http.request", "body": body, "more_body": not self._complete}
 
     async def send(self, message: Message) -> None:
-        if self.gone:
+        if self.gone or self._connection.closed:  # h2 refuses to answer on a connection that has been taken leave of
             return
         if message["type"] == "http.response.start":
             status = (b":status", b"%d" % message["status"])
