@@ -6,6 +6,7 @@ their values are not known before the deployment; references of parameters becom
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -48,6 +49,9 @@ class Resolver:
         self._values = {**PSEUDO, **{name: given.get(name, item.get("Default")) for name, item in declared.items()}}
         missing = [name for name, value in self._values.items() if value is None]
         assert not missing, f"parameters without a value: {missing}"
+        patterns = {name: item["AllowedPattern"] for name, item in declared.items() if "AllowedPattern" in item}
+        refused = [declared[name]["ConstraintDescription"] for name, one in patterns.items() if not re.search(one, str(self._values[name]))]
+        assert not refused, refused
 
     def stack(self) -> Stack:
         made = {name: item for name, item in self._template["Resources"].items() if self._wanted(item)}

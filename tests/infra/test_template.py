@@ -76,6 +76,12 @@ def test_what_cannot_work_is_refused(expanded: dict[str, Any], given: dict[str, 
     assert reason in refused
 
 
+@pytest.mark.parametrize("given", [{"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:alias/mine"}, {"AllowedCidr": "10.1.0.0"}])
+def test_what_is_no_key_or_range_is_refused_before_anything_is_made(expanded: dict[str, Any], given: dict[str, str]) -> None:
+    with pytest.raises(AssertionError, match=f"{next(iter(given))} is "):
+        Resolver(expanded, {**NEEDED, **given})
+
+
 @pytest.mark.parametrize(
     ("variant", "listeners"),
     [("default", []), ("internal", [80]), ("internal with certificate", [443]), ("internet-facing", [443])],
