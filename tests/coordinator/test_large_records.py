@@ -12,7 +12,7 @@ from holdfast_runtime.engine.operations import decode_all, encode
 from holdfast_runtime.engine.payload import BlobRef
 from holdfast_runtime.ports.store import MAX_ITEM_BYTES
 
-from .virtual import World, in_virtual_time, serves, waits
+from .virtual import World, done, in_virtual_time, serves, waits
 
 LIMIT = 1_000
 
@@ -52,3 +52,24 @@ async def test_who_waits_for_very_many_results_is_recorded_and_found_by_the_next
     assert await again.row(waiting, "status") == ["suspended"]
     await again.node.stop()
     assert again.node.metrics.shards_lost == 0
+
+
+@in_virtual_time
+async def test_a_log_does_not_grow_from_one_owner_that_dies_young_to_the_next() -> None:
+    """Each dies before it would have written back by its own log alone."""
+    limit = 20_000
+    store = memory_store(1)
+    settings = Settings(exclusive_store=True, log_limit_bytes=limit)
+    for life in range(6):
+        world = await World.start(serves(), lambda _: done(), settings, store)
+        for number in range(20):
+            await world.result(await world.send(idempotency_key=f"{life} {number}"))
+        await asyncio.sleep(5)
+        (shard,) = world.node.shards.values()
+        assert 0 < shard.written < limit
+        for task in world.node._tasks:
+            task.cancel()
+        shard.abandon()
+    records, _ = await store.leases.read()
+    behind = await store.log.read(0, records[0].checkpoint, 100_000)
+    assert sum(len(item.operations) for item in behind) < 2 * limit

@@ -14,6 +14,7 @@ from holdfast_runtime.coordinator import recovery
 from holdfast_runtime.coordinator.coordinator import Coordinator
 from holdfast_runtime.coordinator.front import CoordinatorUnavailable, NewInvocation, Success, Target
 from holdfast_runtime.coordinator.settings import Settings
+from holdfast_runtime.coordinator.shard import Shard
 from holdfast_runtime.engine.operations import encode
 from holdfast_runtime.ports.store import LogItem, ShardRecord, StoredPage, StoreUnavailable
 
@@ -153,3 +154,35 @@ def test_what_is_left_from_behind_a_gap_counts_for_nothing() -> None:
         for position, epoch, nonce, operations in [(1, 1, b"a", b"1"), (2, 3, b"b", b""), (3, 1, b"a", b"3"), (4, 4, b"c", b"4")]
     )
     assert recovery._complete_batches([before, seal, left, after]) == [(1, b"1"), (2, b""), (4, b"4")]
+
+
+class Busy:
+    """Whenever a checkpoint is written, something happens in the shard, some times."""
+
+    def __init__(self, leases: Any) -> None:
+        self._leases = leases
+        self.shard: Shard | None = None
+        self.left = 3
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._leases, name)
+
+    async def checkpoint(self, shard: int, *, epoch: int, checkpoint: int, tip: int) -> bool:
+        done: bool = await self._leases.checkpoint(shard, epoch=epoch, checkpoint=checkpoint, tip=tip)
+        if self.shard is not None and self.left:
+            self.left -= 1
+            await self.shard.until_durable(self.shard.prove())
+        return done
+
+
+@in_virtual_time
+async def test_a_shard_is_released_when_its_log_holds_nothing_that_the_pages_lack() -> None:
+    store = memory_store(1)
+    leases = Busy(store.leases)
+    world = await World.start(serves(), lambda _: done(), None, replace(store, leases=leases))
+    assert isinstance(await world.result(await world.send(idempotency_key="k")), Success)
+    (leases.shard,) = world.node.shards.values()
+    await world.node.stop()
+    record = (await store.leases.read())[0][0]
+    assert (record.owner, leases.left) == ("", 0)
+    assert await store.log.read(0, record.checkpoint, 100) == []

@@ -123,6 +123,10 @@ class Flusher:
             await self._flush_pages(list(self._dirty))
         await self.checkpoint()
 
+    def is_all_written(self) -> bool:
+        """Does the checkpoint say that nothing of the log is needed any more?"""
+        return not self._dirty and self._checkpoint >= self._shard.next
+
     def _sweep(self) -> None:
         """Forget pages that came and went without ever being stored, once their drop is durable: nothing has to be written for them."""
         while self._vanished and self._vanished[0][2] <= self._shard.durable:

@@ -53,6 +53,7 @@ async def take(record: ShardRecord, process_id: str, environment: Environment) -
         return None
     shard = Shard(record.shard, acquired.epoch, nonce, environment, pages=pages, sealed_at=sealed_at)
     shard.lease_seen_at = seen_at
+    shard.log_bytes = sum(len(item.operations) for item in items)  # owners that die young must not leave more and more to each other
     shard.flusher.recovered()
     elapsed = environment.clock.monotonic() - started
     log.info("shard.taken", extra={"shard": record.shard, "epoch": acquired.epoch, "items": len(items), "seconds": round(elapsed, 3)})

@@ -33,6 +33,7 @@ from holdfast_runtime.ports.store import LogItem, StoredPage, StoreUnavailable
 
 log = logging.getLogger("holdfast.shard")
 
+LAST_ROUNDS: Final = 20  # of a hand-over, while something still happens; then what is left is in the log, as ever
 CANCELLED_CODE: Final = 409  # of what was cancelled or killed (service protocol §3.11)
 
 
@@ -399,14 +400,23 @@ class Shard:
         self.pages = {}
 
     async def hand_over(self) -> bool:
-        """Stop accepting, let nothing new start, flush all, checkpoint. False: it was lost on the way."""
+        """Stop accepting, let nothing new start, flush all, checkpoint, end. False: it was lost on the way.
+
+        A shard that is released may rest for longer than its log is kept, so the log must not hold anything that the pages lack: a timer
+        that fires meanwhile is one more round.
+        """
         self.accepting = False
         self.attempts.close()
         try:
-            await self.flusher.flush_all()
-            self.check()
+            for _ in range(LAST_ROUNDS):
+                await self.flusher.flush_all()
+                self.check()
+                if self.barrier() <= self.durable and self.flusher.is_all_written():
+                    break
+                await self.until_durable(self.barrier())
         except Fenced:
             return False
+        self.abandon()
         return True
 
 
