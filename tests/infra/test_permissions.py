@@ -26,6 +26,7 @@ MANAGED: Final = {
 RUNTIME: Final = ROOT / "runtime/holdfast_runtime"
 # An operation that IAM knows by the name of another one.
 JUDGED_AS: Final = {
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
     "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
     "lambda:Invoke": "lambda:InvokeFunction",
     "s3:ListObjectsV2": "s3:ListBucket",

@@ -161,7 +161,8 @@ class HoldfastCluster(Construct):
         self._allow(role, [f"dynamodb:{name}" for name in TABLE_ACTIONS], [self.table.table_arn])
         self._allow(role, ["s3:ListBucket"], [self.bucket.bucket_arn])
         self._allow(role, ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"], [self.bucket.arn_for_objects("blob/*")])
-        self._allow(role, ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], [self.inbox.queue_arn])
+        receiving = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
+        self._allow(role, receiving, [self.inbox.queue_arn])
         schedules = stack.format_arn(service="scheduler", resource="schedule", resource_name=f"{self.schedule_group.ref}/*")
         wakeups = ["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:GetScheduleGroup"]
         self._allow(role, wakeups, [schedules, self.schedule_group.attr_arn])

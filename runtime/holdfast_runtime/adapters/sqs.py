@@ -18,6 +18,7 @@ WAIT_S: Final = 20
 BATCH: Final = 10
 READ_TIMEOUT_S: Final = WAIT_S + 10
 HIDDEN_S: Final = 60  # from others, while a message is accepted; a coordinator gives up after 30 s
+MAX_POSTPONED_S: Final = 600
 _REGION: Final = re.compile(r"sqs[.-]([a-z0-9-]+)\.amazonaws\.")
 
 
@@ -64,6 +65,14 @@ class SqsInbox:
             ]
             await self._call("delete_message_batch", Entries=entries)  # those it lists as failed come again
 
+    async def postpone(self, messages: Sequence[Received]) -> None:
+        for start in range(0, len(messages), BATCH):
+            entries = [
+                {"Id": str(number), "ReceiptHandle": message.receipt, "VisibilityTimeout": postponed_s(message.count)}
+                for number, message in enumerate(messages[start : start + BATCH])
+            ]
+            await self._call("change_message_visibility_batch", Entries=entries)
+
     async def put(self, message: InboxMessage) -> None:
         await self._call("send_message", MessageBody=inbox.encode(message))
 
@@ -74,6 +83,11 @@ class SqsInbox:
             return await getattr(self._client, operation)(QueueUrl=self._url, **parameters)
         except (BotoCoreError, ClientError) as problem:
             raise InboxUnavailable(f"{operation} on the inbox queue {self._url}: {problem}") from problem
+
+
+def postponed_s(deliveries: int) -> int:
+    """2, 4, 8, 10 minutes: a queue that allows five deliveries gives a message up after 24 minutes without a table, not after five."""
+    return int(min(HIDDEN_S * 2.0 ** min(deliveries, 30), MAX_POSTPONED_S))
 
 
 def _received(message: dict[str, Any]) -> Received:

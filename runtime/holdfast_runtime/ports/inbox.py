@@ -124,6 +124,10 @@ class Inbox(Protocol):
         """They are done with. One that could not be deleted comes again."""
         ...
 
+    async def postpone(self, messages: Sequence[Received]) -> None:
+        """They were not accepted, for a reason that passes: they come again after a time that grows with their deliveries."""
+        ...
+
     async def put(self, message: InboxMessage) -> None:
         """Durable when this returns. Raises ValueError for one that is too large."""
         ...
@@ -169,12 +173,28 @@ def decode(document: Any) -> InboxMessage | None:
     """One of ours from parsed JSON; None when it does not claim to be. Raises MessageMalformed."""
     if not isinstance(document, dict) or "holdfast" not in document:
         return None
-    if document["holdfast"] != VERSION:
-        raise MessageMalformed(f'expected "holdfast": {VERSION}, found {document["holdfast"]!r}: sent by another version of Holdfast')
+    version = document["holdfast"]
+    if version != VERSION:
+        found = version if isinstance(version, int) else shape(version)
+        raise MessageMalformed(f'expected "holdfast": {VERSION}, found {found}: sent by another version of Holdfast')
     rest = [name for name in document if name != "holdfast"]
     if len(rest) != 1 or rest[0] not in _READERS:
         raise MessageMalformed(f'expected one of {", ".join(_READERS)} beside "holdfast", found {", ".join(rest) or "nothing"}')
     return _READERS[rest[0]](_Members(rest[0], document[rest[0]]))
+
+
+def shape(found: Any) -> str:
+    """What a JSON value is, without what it says: reasons go to the log, where contents do not belong."""
+    match found:
+        case dict():
+            return f"an object with {', '.join(str(name)[:40] for name in list(found)[:10]) or 'nothing'}"
+        case list():
+            return f"a list of {len(found)}"
+        case str():
+            return f"a text of {len(found)} characters"
+        case None | bool():
+            return json.dumps(found)
+    return "a number"
 
 
 class _Members:
@@ -182,7 +202,7 @@ class _Members:
 
     def __init__(self, where: str, found: Any) -> None:
         if not isinstance(found, dict):
-            raise MessageMalformed(f'expected an object as "{where}", found {found!r:.60}')
+            raise MessageMalformed(f'expected an object as "{where}", found {shape(found)}')
         self._where = where
         self._found: dict[str, Any] = found
 
@@ -230,7 +250,7 @@ class _Members:
         return self._found[name]
 
     def _wrong(self, name: str, expected: str) -> MessageMalformed:
-        found = f"{self._found[name]!r:.60}" if name in self._found else "nothing"
+        found = shape(self._found[name]) if name in self._found else "nothing"
         return MessageMalformed(f'expected {expected} as "{self._where}.{name}", found {found}')
 
 

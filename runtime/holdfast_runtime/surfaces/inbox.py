@@ -2,7 +2,8 @@
 
 Rules: a message is deleted only when all it asks for is durable, so nothing is lost when this process dies at any instant; what a second
 delivery asks for exists already, because ids and idempotency keys come with the message; one that cannot be accepted is left alone, its
-queue moves it to the dead-letter queue after the number of receives it allows, and others go on meanwhile.
+queue moves it to the dead-letter queue after the number of receives it allows, and others go on meanwhile. One that could not be accepted
+for want of a shard's owner or of the store is put off, more each time, because an outage must not use up its receives.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Final
 
 from holdfast.protocol.ids import IdError, InvocationId, parse_awakeable_id
@@ -49,6 +51,12 @@ RECEIVERS: Final = 2  # at a time: one waits for messages while another's are ac
 RETRY_S: Final = 1.0  # after the queue could not be reached; doubled up to a minute
 
 
+class _End(Enum):
+    ACCEPTED = "deleted: what it asks for is durable"
+    LEFT = "its queue decides: it comes again, or goes to the dead-letter queue"
+    LATER = "put off"
+
+
 class InboxDrain:
     """`start` and `close`. `counts`: messages by what became of them ("accepted", "refused", "failed")."""
 
@@ -75,10 +83,11 @@ class InboxDrain:
         while True:
             try:
                 messages = await self._queue.receive()
-                done = await asyncio.gather(*map(self._accept, messages))
-                finished = [message for message, is_done in zip(messages, done, strict=True) if is_done]
+                ends = await asyncio.gather(*map(self._accept, messages))
+                finished = [message for message, end in zip(messages, ends, strict=True) if end is _End.ACCEPTED]
                 if finished:
                     await self._queue.delete(finished)
+                await self._postpone([message for message, end in zip(messages, ends, strict=True) if end is _End.LATER])
                 delay = RETRY_S
             except InboxUnavailable as problem:
                 log.warning("inbox.unavailable", extra={"error": str(problem), "retry_in_s": delay})
@@ -88,8 +97,15 @@ class InboxDrain:
                 log.exception("inbox.broken")  # a fault of ours: the messages come again
                 await self._clock.sleep(delay)
 
-    async def _accept(self, received: Received) -> bool:
-        """Whether the message may be deleted."""
+    async def _postpone(self, messages: Sequence[Received]) -> None:
+        if not messages:
+            return
+        try:
+            await self._queue.postpone(messages)
+        except InboxUnavailable as problem:  # such as a role without the permission: they come again after a minute
+            log.warning("inbox.not_postponed", extra={"error": str(problem)})
+
+    async def _accept(self, received: Received) -> _End:
         facts = {"message_id": received.id, "deliveries": received.count}
         try:
             for message in self._parse(received):
@@ -97,23 +113,23 @@ class InboxDrain:
         except MessageMalformed as problem:
             self.counts["refused"] += 1
             log.warning("inbox.refused", extra={**facts, "reason": str(problem)})
-            return False
+            return _End.LEFT
         except CoordinatorUnavailable as problem:
             self.counts["failed"] += 1
             log.warning("inbox.failed", extra={**facts, "error": str(problem)})
-            return False
+            return _End.LATER
         except Exception:
             self.counts["failed"] += 1
             log.exception("inbox.broken", extra=facts)
-            return False
+            return _End.LEFT
         self.counts["accepted"] += 1
-        return True
+        return _End.ACCEPTED
 
     def _parse(self, received: Received) -> Sequence[InboxMessage]:
         try:
             document = json.loads(received.body)
-        except ValueError as problem:
-            raise MessageMalformed(f"expected JSON, found {received.body[:60]!r}: {problem}") from None
+        except (ValueError, RecursionError) as problem:
+            raise MessageMalformed(f"expected JSON, found {inbox.shape(received.body)} that is none: {problem}") from None
         ours = inbox.decode(document)
         if ours is not None:
             return [ours]
