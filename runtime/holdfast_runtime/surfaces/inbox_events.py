@@ -23,7 +23,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from holdfast_runtime.engine.registry import RegistryView
-from holdfast_runtime.ports.inbox import Event, MessageMalformed, Received
+from holdfast_runtime.ports.inbox import Event, MessageMalformed, Received, shape
 
 PATTERN: Final = "holdfast.event"
 KEY_PATH: Final = "holdfast.event.key"
@@ -99,14 +99,14 @@ def _happened(document: Any) -> Iterator[Happened]:
         case _:
             raise MessageMalformed(
                 "expected a message of Holdfast, an event from EventBridge, SNS or S3, or a message whose attributes name "
-                f"{ATTRIBUTE}service and {ATTRIBUTE}handler; found {json.dumps(document)[:100]}"
+                f"{ATTRIBUTE}service and {ATTRIBUTE}handler; found {shape(document)}"
             )
 
 
 def _s3(record: Any) -> Happened:
     bucket, key = _at(record, "s3.bucket.name"), _at(record, "s3.object.key")
     if record.get("eventSource") != "aws:s3" or not isinstance(bucket, str) or not isinstance(key, str):
-        raise MessageMalformed(f"expected records of S3 notifications, found {json.dumps(record)[:100]}")
+        raise MessageMalformed(f"expected records of S3 notifications, found {shape(record)}")
     key = unquote_plus(key)  # S3 encodes it in notifications, and only there
     sequencer = _at(record, "s3.object.sequencer") or record.get("eventTime")  # orders the events of one key, hence names them
     return Happened(f"s3:{bucket}/{key}", f"{bucket}/{key}/{record.get('eventName')}/{sequencer}", record)
