@@ -186,3 +186,18 @@ async def test_a_shard_is_released_when_its_log_holds_nothing_that_the_pages_lac
     record = (await store.leases.read())[0][0]
     assert (record.owner, leases.left) == ("", 0)
     assert await store.log.read(0, record.checkpoint, 100) == []
+
+
+@in_virtual_time
+async def test_a_store_that_takes_nothing_does_not_keep_a_process_from_stopping() -> None:
+    is_full = asyncio.Event()
+    store = memory_store(1)
+    world = await World.start(serves(), lambda _: done(), None, replace(store, pages=NothingWritten(store.pages, is_full)))
+    invocation = await world.send(idempotency_key="k")
+    assert isinstance(await world.result(invocation), Success)
+    is_full.set()
+    await asyncio.sleep(400)  # by now its own loop tries to write a page, again and again
+    async with asyncio.timeout(60):
+        await world.node.stop()
+    again = await World.start(serves(), lambda _: done(), None, store)
+    assert isinstance(await again.result(invocation), Success)

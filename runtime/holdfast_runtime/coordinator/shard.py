@@ -211,6 +211,7 @@ class Shard:
             except StoreUnavailable as error:
                 self.environment.metrics.store_errors["page"] += 1
                 log.warning("store.unavailable", extra={"shard": self.number, "error": str(error)})
+                self.check_lease()  # a process that stops renews it no more, and must not wait here for ever
                 await self.environment.clock.sleep(delay)
                 delay = min(delay * 2, 1.0)
 
