@@ -185,10 +185,13 @@ async def test_what_is_sent_while_nobody_is_awake_is_done_when_somebody_is(close
 @both
 async def test_what_proved_who_calls_is_not_told_to_handlers(closed: Stack, ask: Any) -> None:
     proofs = {"x-api-key": "k", "Authorization": "AWS4-HMAC-SHA256 Credential=a/b", "X-Amz-Security-Token": "t"}
-    sent = await asyncio.to_thread(ask, "POST", "/Ledger/proved/add/send", b"1", {**JSON, **proofs, "x-mine": "kept"})
+    presigned = "X-Amz-Signature=s1gned&mine=kept&X-Amz-Security-Token=t0ken"
+    sent = await asyncio.to_thread(ask, "POST", "/Ledger/proved/add/send", b"1", {**JSON, **proofs, "x-mine": "kept"}, presigned)
     assert sent.status == 202
     (message,) = boto3.client("sqs").receive_message(QueueUrl=closed.queue_url, WaitTimeSeconds=5)["Messages"]
-    names = {name for name, _ in json.loads(message["Body"])["invoke"]["headers"]}
+    headers = dict(json.loads(message["Body"])["invoke"]["headers"])
+    assert headers["x-restate-ingress-path"] == "/Ledger/proved/add/send?mine=kept"
+    names = set(headers)
     assert "x-mine" in names
     assert not names & {"x-api-key", "authorization", "x-amz-security-token"}
 

@@ -140,6 +140,7 @@ def _serve(**segments: str) -> Response:
             headers.setdefault(name.lower().encode(), value.encode("latin-1", "replace"))
     path = raw.get("holdfast_path") or "/" + "/".join(segments.values())  # the second: `chalice local`, without our handler
     query = raw.get("holdfast_query") or urlencode([(name, value) for name, value in (current.query_params or {}).items()])
+    query = "&".join(pair for pair in query.split("&") if not _is_signature(pair))
     raw_body = current.raw_body
     body = raw_body.encode() if isinstance(raw_body, str) else raw_body
     reply = answer(_Whole(current.method, path.encode("latin-1", "replace"), query.encode("latin-1", "replace"), headers, body))
@@ -152,6 +153,11 @@ def _serve(**segments: str) -> Response:
 def _is_credential(name: str, value: str) -> bool:
     """What was proved to API Gateway or to the function URL. Headers are stored with an invocation and given to handlers: these never."""
     return name in ("x-api-key", "x-amz-security-token") or (name == "authorization" and value.startswith("AWS4-"))
+
+
+def _is_signature(pair: str) -> bool:
+    """Of a presigned URL; path and query are stored with an invocation, too."""
+    return pair.lower().startswith("x-amz-")
 
 
 for _count in range(1, MAX_SEGMENTS + 1):
