@@ -360,6 +360,17 @@ async def test_a_queue_that_is_not_there(queue: Queue, moto_url: str) -> None:  
     await sqs.close()
 
 
+async def test_a_queue_of_another_endpoint_needs_the_region_alone(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    sqs = SqsInbox(queue.url)
+    await sqs.open()
+    await sqs.close()
+    monkeypatch.delenv("AWS_REGION")
+    with pytest.raises(InboxUnavailable, match=r"You must specify a region\. Correct AWS_REGION"):
+        await SqsInbox(queue.url).open()
+
+
 async def test_an_unknown_invocation_stays_unknown(world: World) -> None:
     assert isinstance(await world.front.attach(idempotent_id("Ledger", "add", "never", "k")), NotFound)
 

@@ -53,11 +53,15 @@ class SchedulerWakeups:
         """Raises WakeupsUnavailable when the group is not there."""
         import aioboto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         config = Config(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 2})
         region = self._target.queue_arn.split(":")[3]  # a schedule sends to queues of its own region only
-        client = aioboto3.Session().client("scheduler", region_name=region, config=config)
-        self._client = await self._closing.enter_async_context(client)
+        try:
+            client = aioboto3.Session().client("scheduler", region_name=region, config=config)
+            self._client = await self._closing.enter_async_context(client)
+        except (BotoCoreError, ValueError) as problem:  # no such profile; ValueError: an endpoint that is no URL
+            raise WakeupsUnavailable(f"EventBridge Scheduler: {problem}; correct AWS_PROFILE or AWS_ENDPOINT_URL_SCHEDULER") from problem
         await self._call("get_schedule_group", Name=self._target.group)
 
     async def close(self) -> None:

@@ -6,11 +6,13 @@ Long polls of 20 s, ten messages at a time (both the most that SQS allows). Cred
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
+from holdfast_runtime.adapters.aws_access import REGION_VARIABLE
 from holdfast_runtime.ports import inbox
 from holdfast_runtime.ports.inbox import InboxMessage, InboxUnavailable, Received
 
@@ -35,12 +37,18 @@ class SqsInbox:
         """Raises InboxUnavailable when the queue is not there or not ours to use."""
         import aioboto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         found = _REGION.search(self._url)
         config = Config(read_timeout=READ_TIMEOUT_S, connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
-        session = aioboto3.Session()
-        client = session.client("sqs", region_name=found.group(1) if found else None, config=config)
-        self._client = await self._closing.enter_async_context(client)
+        try:
+            session = aioboto3.Session()
+            region = found.group(1) if found else os.environ.get(REGION_VARIABLE) or session.region_name
+            self._client = await self._closing.enter_async_context(session.client("sqs", region_name=region, config=config))
+        except (BotoCoreError, ValueError) as problem:  # no region, no such profile; ValueError: an endpoint that is no URL
+            raise InboxUnavailable(
+                f"the inbox queue {self._url}: {problem} Correct AWS_REGION, AWS_PROFILE or AWS_ENDPOINT_URL_SQS"
+            ) from problem
         answer = await self._call("get_queue_attributes", AttributeNames=["QueueArn"])
         self.arn = answer["Attributes"]["QueueArn"]
 
