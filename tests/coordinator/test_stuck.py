@@ -201,3 +201,31 @@ async def test_a_store_that_takes_nothing_does_not_keep_a_process_from_stopping(
         await world.node.stop()
     again = await World.start(serves(), lambda _: done(), None, store)
     assert isinstance(await again.result(invocation), Success)
+
+
+class Refusing(Unreadable):
+    """Refuses every page for a reason that nobody expects, while `broken`."""
+
+    async def get(self, page_ids: Sequence[str]) -> Mapping[str, StoredPage]:
+        found: Mapping[str, StoredPage] = await self._pages.get(page_ids)
+        return found
+
+    async def put(self, page_id: str, page: StoredPage, *, expires_at_ms: int | None = None) -> bool:
+        if self.broken:
+            raise ValueError("too large")
+        return await super().put(page_id, page, expires_at_ms=expires_at_ms)
+
+
+@in_virtual_time
+async def test_a_hand_over_that_fails_leaves_no_shard_that_is_held_and_not_served() -> None:
+    store = memory_store(1)
+    pages = Refusing(store.pages)
+    world = await World.start(serves(), lambda _: done(), None, replace(store, pages=pages))
+    invocation = await world.send(idempotency_key="k")
+    assert isinstance(await world.result(invocation), Success)
+    (shard,) = world.node.shards.values()
+    await world.node._hand_over(shard)
+    assert not world.node.shards
+    pages.broken = False
+    async with asyncio.timeout(60):
+        assert isinstance(await world.result(invocation), Success)

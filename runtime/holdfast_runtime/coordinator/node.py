@@ -116,9 +116,13 @@ class Node:
             log.warning("leave.failed", extra={"error": str(error)})
 
     async def _hand_over(self, shard: Shard) -> None:
-        if await shard.hand_over():
-            await self._release(shard.number, shard.epoch)
-        self.shards.pop(shard.number, None)
+        try:
+            if await shard.hand_over():
+                await self._release(shard.number, shard.epoch)
+        except Exception:  # it accepts nothing any more: whoever takes it next starts from what is durable
+            log.exception("release.failed", extra={"shard": shard.number})
+        if self.shards.get(shard.number) is shard:
+            del self.shards[shard.number]
         shard.abandon()
 
     async def _release(self, number: int, epoch: int) -> None:
