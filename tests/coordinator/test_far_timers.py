@@ -100,6 +100,27 @@ async def test_an_earlier_timer_moves_the_wake_up_of_its_page() -> None:
     assert wakeups.asked[1][1] < wakeups.asked[0][1]
 
 
+async def test_when_the_first_timers_of_a_page_come_near_the_others_have_a_wake_up_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of the page is used up by then; if everybody dies after that, nobody would come back for the rest."""
+    monkeypatch.setattr("holdfast_runtime.coordinator.timers._MARGIN_S", 0.2)  # how often it looks
+    wakeups, clock = Arranged(), ShiftedClock()
+    async with running(Replica(memory_store(1), clock=clock, wakeups=wakeups)) as replica:
+        now = clock.now_ms()
+        start = ((now // (HOUR_S * 1000) + 5) * HOUR_S * 1000 - now) // 1000 + 1
+        await schedule(replica, "first", start + 100)
+        await schedule(replica, "last", start + 3_000)
+        await until(lambda: wakeups.asked)
+        clock.ahead_s = start + 60
+        await until(lambda: len(wakeups.asked) == 2)
+        await schedule(replica, "earlier than the last", 2_000)
+        await until(lambda: len(wakeups.asked) == 3)
+    (first, _, _), (again, at_ms, replace), (_, earlier_ms, _) = wakeups.asked
+    assert first == again
+    assert replace
+    assert start + 2_905 <= (at_ms - now) // 1000 <= start + 2_915
+    assert earlier_ms < at_ms
+
+
 async def test_near_timers_have_none() -> None:
     wakeups = Arranged()
     async with running(Replica(memory_store(1), wakeups=wakeups)) as replica:

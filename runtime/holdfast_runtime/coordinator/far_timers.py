@@ -1,9 +1,9 @@
 """Wake-ups for timers that are too far away to be kept in memory (storage design §7).
 
-Every page of far timers has one wake-up, a little ahead of its first timer. Nothing depends on it while a process is alive: every owner
-reads the pages that come near. It is arranged after the timer is durable; what could not be arranged is tried again. A new owner arranges
-all pages it finds, and moves the wake-ups that exist to where it believes they are: else a timer that is added before the first one of a
-page would not move a wake-up that is set for the first one.
+Every page of far timers has one wake-up, a little ahead of its first timer, and when that has come near, of the next one. Nothing
+depends on it while a process is alive: every owner reads the pages that come near. It is arranged after the timer is durable; what
+could not be arranged is tried again. A new owner arranges all pages it finds, and moves the wake-ups that exist to where it believes
+they are: else a timer that is added before the first one of a page would not move a wake-up that is set for the first one.
 """
 
 from __future__ import annotations
@@ -55,8 +55,15 @@ class FarTimers:
         if self._shard.environment.wakeups is None:
             return
         before = self._arranged.get((hour, number))
-        if before is None or at_ms < before - EARLIER_MS:
+        is_used_up = before is not None and before - AHEAD_MS <= self._shard.environment.clock.now_ms()
+        if before is None or is_used_up or at_ms < before - EARLIER_MS:
             self._want((hour, number), at_ms, move=before is not None)
+
+    def left(self, first_ms: int, hour: int, number: int) -> None:
+        """The first timer of a page that stays far while others of it have come near: the wake-up of those is used up, or about to be."""
+        before = self._arranged.get((hour, number))
+        if before is not None and before - AHEAD_MS <= self._shard.environment.clock.now_ms():
+            self._want((hour, number), first_ms, move=True)
 
     def near(self, horizon_ms: int) -> None:
         """The pages up to there are in memory now."""

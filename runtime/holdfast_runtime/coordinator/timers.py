@@ -155,6 +155,11 @@ class Timers:
                 while page_id not in shard.pages:  # evicted again while the others came
                     await shard.load([page_id])
                 page = shard.pages[page_id]
+                first_far: int | None = None
                 for key, (at_ms, _) in (page.document or {}).items():
                     if before < at_ms <= horizon_ms:
                         heapq.heappush(self._heap, (at_ms, hour, number, key))
+                    elif at_ms > horizon_ms and (first_far is None or at_ms < first_far):
+                        first_far = at_ms
+                if first_far is not None:
+                    self._far.left(first_far, hour, number)
