@@ -15,7 +15,7 @@ FIRST_SEED: Final = {
     "a page is loaded twice and the later answer wins": 9,
     "whoever is at our position counts as us": 96,
     "a page is flushed with half a batch": 31,
-    "a torn batch counts": 44,
+    "a torn batch counts": 74,
     "a higher epoch in the log does not stop a take-over": 216,
     "the epoch is not looked at again after the seal": 210,
     "an invocation that runs is moved to another deployment": 25,
