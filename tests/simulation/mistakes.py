@@ -309,7 +309,7 @@ OPERATED: Final[dict[str, list[Edit]]] = {
     "an edit of state in the queue is lost": [Edit(object_queue, "leave", "state_edit.apply(tx, service, key, following)", "pass")],
     "an edit of state does not look at the version": [Edit(state_edit, "apply", "fingerprint(before) != expected", "False")],
     "a key stays listed when its last value is gone": [Edit(key_listing, "emptied", "leave(tx, service, key, document)", "pass")],
-    "far timers have no wake-up": [Edit(far_timers.FarTimers, "added", "if before is None or at_ms < before - EARLIER_MS:", "if False:")],
+    "far timers have no wake-up": [Edit(far_timers.FarTimers, "added", "if before is None or is_used_up or", "if False and")],
 }
 MISTAKES.update(OPERATED)
 NAMES: Final = list(MISTAKES)
