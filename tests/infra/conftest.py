@@ -33,6 +33,7 @@ VARIANTS: Final[dict[str, dict[str, str]]] = {
         "AllowedCidr": "198.51.100.0/24",
         "KmsKeyArn": KEY,
         "InvokableFunctions": "shop-*",
+        "AssumableRole": "arn:aws:iam::210987654321:role/holdfast-*",
         "ExecuteCommand": "true",
         "AlarmEmail": "operator@example.com",
         "EdgeAuth": "API_KEY",

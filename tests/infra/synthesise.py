@@ -48,6 +48,9 @@ def samples(app: App, package: Path) -> Stack:
     )
 
 
+ROLES = "arn:aws:iam::210987654321:role/holdfast-*"
+
+
 def findings(stack: Stack) -> list[str]:
     found = assertions.Annotations.from_stack(stack).find_error("*", assertions.Match.string_like_regexp("AwsSolutions-.*"))
     return sorted(f"{entry.entry.data.split(':')[0]} {entry.id}" for entry in found)
@@ -59,7 +62,9 @@ def main() -> None:
         "samples": samples,
         "internal": lambda app, package: alone(app, package, public=False, exposure=Exposure.INTERNAL, dashboard=False),
         "api key": lambda app, package: alone(app, package, api_key_rate=7),
-        "internet": lambda app, package: alone(app, package, exposure=Exposure.INTERNET, certificate=True, key=True, invokable=["shop-*"]),
+        "internet": lambda app, package: alone(
+            app, package, exposure=Exposure.INTERNET, certificate=True, key=True, invokable=["shop-*"], assumable=[ROLES]
+        ),
     }
     found = {}
     for name, make in variants.items():

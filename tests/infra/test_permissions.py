@@ -122,6 +122,12 @@ def test_rules_topics_and_buckets_of_the_account_may_send(stack: Stack) -> None:
     }
 
 
+def test_no_role_is_assumed_but_those_that_are_named(stacks: dict[str, Stack]) -> None:
+    named = [statement["Resource"] for statement in statements(stacks["everything"], "TaskRole") if statement["Action"] == "sts:AssumeRole"]
+    assert named == ["arn:aws:iam::210987654321:role/holdfast-*"]
+    assert "sts:AssumeRole" not in actions(stacks["default"], "TaskRole")
+
+
 def test_versions_of_named_functions_may_be_invoked(stack: Stack) -> None:
     (invoking,) = [one for one in statements(stack, "TaskRole") if one["Action"] == "lambda:InvokeFunction"]
     here = "arn:aws:lambda:us-east-1:123456789012:function"

@@ -95,12 +95,14 @@ class HoldfastCluster(Construct):
         allowed: Sequence[str] = PRIVATE,
         key: kms.IKey | None = None,
         invokable: Sequence[str] = (),
+        assumable: Sequence[str] = (),
         api_key_rate: int | None = None,
         log_retention: logs.RetentionDays = logs.RetentionDays.TWO_WEEKS,
         dashboard: bool = True,
     ) -> None:
         """invokable: names, with wildcards, of functions that may be invoked beside those of `add_handlers`.
 
+        assumable: ARNs, with wildcards in their names, of roles that may be assumed to invoke functions elsewhere.
         api_key_rate: puts an API with a key before the front door, which takes so many requests a second; None: only IAM lets in.
         dashboard: False for an account that has its own; AWS charges for more than three.
         """
@@ -117,7 +119,7 @@ class HoldfastCluster(Construct):
         storage = Storage(self, "Storage", key=key)
         self.table, self.bucket, self.inbox, self.dead_letters = storage.table, storage.bucket, storage.inbox, storage.dead_letters
         self._wakeups()
-        self._definition(image, invokable)
+        self._definition(image, invokable, assumable)
         self._front(front_code)
         self._keys(api_key_rate)
         self._service()
@@ -145,7 +147,7 @@ class HoldfastCluster(Construct):
         self._allow(self.wakeup_role, ["sqs:SendMessage"], [self.inbox.queue_arn])
         self._allow_key(self.wakeup_role, KEY_ACTIONS[:2])
 
-    def _definition(self, image: ecs.ContainerImage, invokable: Sequence[str]) -> None:
+    def _definition(self, image: ecs.ContainerImage, invokable: Sequence[str], assumable: Sequence[str]) -> None:
         stack = Stack.of(self)
         self.definition = ecs.FargateTaskDefinition(
             self,
@@ -172,6 +174,8 @@ class HoldfastCluster(Construct):
             names = [variant for name in invokable for variant in (name, f"{name}:*")]
             functions = [f"arn:{stack.partition}:lambda:{stack.region}:{stack.account}:function:{name}" for name in names]
             self._allow(role, ["lambda:InvokeFunction"], functions)
+        if assumable:
+            self._allow(role, ["sts:AssumeRole"], assumable)
         self._allow_key(role)
         self.log_group = self._log_group("Logs")
         self.definition.add_container(
