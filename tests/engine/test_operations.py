@@ -15,7 +15,7 @@ from holdfast_runtime.engine.payload import success
 from holdfast_runtime.engine.registry import HandlerKind, RegistryView
 from tests.simulation.processes import DEPLOYMENT, VIEW
 
-from .machine import NOW, Machine, arrival, named, output, ran, response, run, sleep
+from .machine import NOW, Machine, arrival, call, named, output, ran, response, run, sleep
 
 A = named(1)
 WAITING = Suspended(Awaiting(completions=(1,)))
@@ -234,3 +234,21 @@ def test_a_signal_for_a_purged_journal_is_for_nobody() -> None:
     machine = Machine().after(arrival(A), response(A, Ended(), output()), Operate(Verb.PURGE_JOURNAL, A))
     machine.after(Deliver({"m": "s", "id": A, "sig": "go", "r": success(b"1")}))
     assert machine.invocation(A)[model.LENGTH] == 0
+
+
+# ---- An id that lives again
+
+
+def test_the_result_of_a_call_that_an_earlier_life_made_is_for_nobody() -> None:
+    """Both lives number their commands alike, and what the first had called may end, in another shard, while the second waits."""
+    called = response(A, WAITING, call(1))
+    machine = Machine().after(arrival(A), called)
+    (child,) = (page_id[2:] for page_id in machine.pages if page_id[:2] == "I/" and page_id != model.invocation_page(A))
+    ((_, completion_id, type_, of),) = machine.invocation(child)[model.SINKS].values()
+    late = {"m": "c", "id": A, "cid": completion_id, "t": type_, "r": success(b"of before"), "of": of}
+    machine.after(Operate(Verb.KILL, A), Operate(Verb.PURGE, A))
+    machine.now += 1
+    machine.after(arrival(A), called, Deliver(late))
+    assert (machine.status(A), machine.invocation(A)[model.LENGTH]) == (Status.SUSPENDED, 3)
+    machine.after(Deliver({**late, "of": machine.now}))
+    assert (machine.status(A), machine.invocation(A)[model.LENGTH]) == (Status.RUNNING, 4)

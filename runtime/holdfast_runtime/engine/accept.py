@@ -59,23 +59,19 @@ def _join(tx: Transaction, event: Arrive, document: Document) -> Arrived:
         return Arrived(Arrival.NEW, result, expires_at, execute_at)
     if event.target[3] == HandlerKind.RUN.value:
         if event.sink is not None:
-            tell(tx, event.sink, ALREADY_INVOKED)
+            outbox.tell(tx, event.sink, ALREADY_INVOKED)
         return Arrived(Arrival.ALREADY_INVOKED, result, expires_at, execute_at)
     if event.sink is not None:
         if document[model.STATUS] == Status.DONE:
-            tell(tx, event.sink, result)
+            outbox.tell(tx, event.sink, result)
         else:
             add_sink(tx, event.invocation, document, event.sink)
     return Arrived(Arrival.KNOWN, result, expires_at, execute_at)
 
 
 def add_sink(tx: Transaction, invocation: str, document: Document, sink: list[Any]) -> None:
-    """`sink` = [invocation, completion id, notification type]; the same one twice is one."""
+    """`sink` = [invocation, completion id, notification type, when that was created]; the same one twice is one."""
     tx.put(model.invocation_page(invocation), (model.SINKS, f"{sink[0]}:{sink[1]}"), sink)
-
-
-def tell(tx: Transaction, sink: list[Any], result: Any) -> None:
-    outbox.send(tx, {"m": "c", "id": sink[0], "cid": sink[1], "t": sink[2], "r": result})
 
 
 def create(tx: Transaction, event: Arrive, more: Document | None = None) -> None:
@@ -166,10 +162,10 @@ def attach(tx: Transaction, message: Message) -> None:
     sink = message["to"]
     if document is None or is_over(document, tx.now):
         remembered = recent.result_of(tx, message["id"]) if document is None else None
-        tell(tx, sink, remembered if remembered is not None else failure(404, "not found"))
+        outbox.tell(tx, sink, remembered if remembered is not None else failure(404, "not found"))
     elif document[model.STATUS] == Status.DONE:
-        tell(tx, sink, document[model.RESULT])
+        outbox.tell(tx, sink, document[model.RESULT])
     elif message["now"]:
-        tell(tx, sink, ["0"])
+        outbox.tell(tx, sink, ["0"])
     else:
         add_sink(tx, message["id"], document, sink)

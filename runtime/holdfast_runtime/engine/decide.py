@@ -76,7 +76,7 @@ def handle(tx: Transaction, message: Message) -> None:
         case "i":
             accept.invoke(tx, message)
         case "c":
-            notify.complete(tx, invocation, message["cid"], message["t"], message["r"])
+            notify.complete(tx, invocation, message["cid"], message["t"], message["r"], of=message.get("of"))
         case "s":
             notify.signal(tx, invocation, message["sig"], message["r"])
         case "a":

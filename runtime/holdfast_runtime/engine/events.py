@@ -17,7 +17,7 @@ Message = dict[str, Any]  # what one shard tells another, see `messages`
 class Arrive:
     """A request for a new invocation, or for one that exists.
 
-    target: [service, handler, key or None, handler kind]. sink: [caller, completion id] that is told the result. fresh: the id was minted
+    target: [service, handler, key or None, handler kind]. sink: who is told the result (outbox.py). fresh: the id was minted
     just
     now, so that nothing can be known of it. request: id of the request, repeated when the request is repeated.
     """

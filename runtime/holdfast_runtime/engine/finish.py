@@ -56,8 +56,8 @@ def finish(tx: Transaction, invocation: str, document: Document, result: Result,
     tx.after(Answer(invocation, result))
     if kind == HandlerKind.EXCLUSIVE.value:
         object_queue.leave(tx, service, key, invocation)
-    for caller, completion_id, type_ in sinks:
-        outbox.send(tx, {"m": "c", "id": caller, "cid": completion_id, "t": type_, "r": result})
+    for sink in sinks:
+        outbox.tell(tx, sink, result)
 
 
 def _limit_journal(tx: Transaction, invocation: str, document: Document, retention: int) -> None:

@@ -21,10 +21,13 @@ from holdfast_runtime.engine.transaction import Transaction
 Outcomes = dict[awaiting.Key, Outcome]
 
 
-def complete(tx: Transaction, invocation: str, completion_id: int, type_: int, result: Result) -> None:
-    """Deliver the result of a command. Ignored when nobody waits for it: it was completed before, or the invocation is over."""
+def complete(tx: Transaction, invocation: str, completion_id: int, type_: int, result: Result, *, of: int | None = None) -> None:
+    """Deliver the result of a command. Ignored when nobody waits for it: it was completed before, or the invocation is over.
+
+    of: when the invocation that waits was created (ms); None: not known. Commands of an earlier life of the same id have the same numbers.
+    """
     document = tx.get(model.invocation_page(invocation))
-    if document is None or document[model.STATUS] == Status.DONE:
+    if document is None or document[model.STATUS] == Status.DONE or of not in (None, document[model.CREATED_AT]):
         return
     pending = document[model.PENDING].get(completion_id)
     if pending is None or pending[0] != type_:

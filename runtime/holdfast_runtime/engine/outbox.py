@@ -5,9 +5,11 @@
 
 A message is a dict; "m" says what it is and "id" which invocation it is for:
     {"m": "i", "id", "tg", "in", "at", "sk", "cr", "jr", "ik", "sr"}   invoke: start or join that invocation
-    {"m": "c", "id", "cid", "t", "r"}                                  completion of a command, notification type t
+    {"m": "c", "id", "cid", "t", "r", "of"}                            completion of a command, notification type t, of the invocation
+                                                                       that was created then: an id may live again
     {"m": "s", "id", "sig", "r"}                                       signal by index or name
-    {"m": "a", "id", "to": [invocation, completion id, type], "now"}   attach; with "now" answer at once even if it has not ended
+    {"m": "a", "id", "to": sink, "now"}                                attach; with "now" answer at once even if it has not ended
+A sink, also "sk" above, says who is told the result: [invocation, completion id, notification type, when that was created].
     {"m": "k", "id"}                                                   kill
 """
 
@@ -19,6 +21,11 @@ from holdfast_runtime.engine import model
 from holdfast_runtime.engine.effects import SendMessages
 from holdfast_runtime.engine.events import Message, MessagesAcknowledged, MessagesReceived
 from holdfast_runtime.engine.transaction import Transaction
+
+
+def tell(tx: Transaction, sink: list[Any], result: Any) -> None:
+    """Older versions had sinks of three members: such a result is for whichever life of the invocation it meets."""
+    send(tx, {"m": "c", "id": sink[0], "cid": sink[1], "t": sink[2], "r": result, "of": sink[3] if len(sink) > 3 else None})
 
 
 def send(tx: Transaction, message: Message) -> None:

@@ -25,7 +25,7 @@ def _ask(scope: Scope, frame: ReceivedFrame, type_: int, *, now: bool) -> None:
     completion_id = frame.message.result_completion_id
     index = scope.append(frame.entry)
     scope.expect(completion_id, type_, index)
-    outbox.send(scope.tx, {"m": "a", "id": target, "to": [scope.invocation, completion_id, int(type_)], "now": now})
+    outbox.send(scope.tx, {"m": "a", "id": target, "to": scope.sink(completion_id, int(type_)), "now": now})
 
 
 def _target(command: Any) -> str:

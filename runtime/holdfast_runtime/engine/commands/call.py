@@ -24,7 +24,7 @@ def call(scope: Scope, frame: ReceivedFrame) -> None:
     index = scope.append(frame.entry)
     scope.complete(MessageType.CALL_INVOCATION_ID_COMPLETION, command.invocation_id_notification_idx, ["i", child])
     scope.expect(command.result_completion_id, MessageType.CALL_COMPLETION, index)
-    message["sk"] = [scope.invocation, command.result_completion_id, int(MessageType.CALL_COMPLETION)]
+    message["sk"] = scope.sink(command.result_completion_id, int(MessageType.CALL_COMPLETION))
     outbox.send(scope.tx, message)
 
 

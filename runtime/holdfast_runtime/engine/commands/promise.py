@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from holdfast.protocol.messages import MessageType
-from holdfast_runtime.engine import accept, key_listing, key_pages, model
+from holdfast_runtime.engine import key_listing, key_pages, model, outbox
 from holdfast_runtime.engine.commands.scope import Scope, content
 from holdfast_runtime.engine.events import ReceivedFrame
 from holdfast_runtime.engine.model import Document
@@ -25,7 +25,7 @@ def get(scope: Scope, frame: ReceivedFrame) -> None:
         scope.complete(MessageType.GET_PROMISE_COMPLETION, command.result_completion_id, found)
         return
     scope.expect(command.result_completion_id, MessageType.GET_PROMISE_COMPLETION, index)
-    listener = [scope.invocation, command.result_completion_id, int(MessageType.GET_PROMISE_COMPLETION)]
+    listener = scope.sink(command.result_completion_id, int(MessageType.GET_PROMISE_COMPLETION))
     listeners = [*(found[1] if found is not None else ()), listener]
     _write(scope.tx, workflow, key, command.key, [LISTENING, listeners])
 
@@ -55,7 +55,7 @@ def complete(scope: Scope, frame: ReceivedFrame) -> None:
     _write(scope.tx, workflow, key, command.key, result)
     scope.complete(MessageType.COMPLETE_PROMISE_COMPLETION, completion_id, VOID)
     for listener in found[1] if found is not None else ():
-        accept.tell(scope.tx, listener, result)
+        outbox.tell(scope.tx, listener, result)
 
 
 def read(tx: Transaction, workflow: str, key: str, name: str) -> Result | list[Any] | None:

@@ -46,6 +46,10 @@ class Scope:
         """The completion comes later."""
         self.tx.put(model.invocation_page(self.invocation), (model.PENDING, completion_id), [type_, index])
 
+    def sink(self, completion_id: int, type_: int) -> list[Any]:
+        """Who is told a result: this life of the invocation, because the next one of its id counts its commands anew."""
+        return [self.invocation, completion_id, type_, self.document[model.CREATED_AT]]
+
     @property
     def source(self) -> list[Any]:
         return [self.invocation, self.service, self.handler, self.key]
