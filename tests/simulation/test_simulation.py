@@ -59,10 +59,14 @@ def test_invariants_hold_whatever_fails(first: int) -> None:
 
 
 def test_every_kind_of_event_has_happened() -> None:
-    counts = Counter[str]()
-    for seed in range(COVERED):
+    """In so many seeds; where a rare one is missing, in some more."""
+    counts, missing = Counter[str](), EVENTS.split(", ")
+    for seed in range(2 * COVERED):
+        if seed >= COVERED and not missing:
+            break
         counts += World(seed).play().counts
-    assert [event for event in EVENTS.split(", ") if not counts[event]] == []
+        missing = [event for event in missing if not counts[event]]
+    assert missing == []
 
 
 def test_the_same_seed_takes_the_same_course() -> None:
