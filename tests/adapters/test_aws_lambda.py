@@ -240,16 +240,18 @@ class Roles:
 ROLE = "arn:aws:iam::123456789012:role/invoker"
 
 
+async def answering(peer: Peer) -> None:
+    """A function that answers whatever it is asked."""
+    while True:
+        await peer.request()
+        await peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"statusCode": 200}')
+
+
 async def test_a_role_is_assumed_once_and_again_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = MovingClock()
     sts = Roles(clock)
 
-    async def front(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"statusCode": 200}')
-
-    async with raw_server(sts.serve) as roles, raw_server(front) as server:
+    async with raw_server(sts.serve) as roles, raw_server(answering) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
         endpoint = LambdaEndpoint(clock, endpoint_url=server.uri, external_id="outside")
         address = LambdaAddress(arn("f"), assume_role_arn=ROLE)
@@ -269,12 +271,7 @@ async def test_a_session_lasts_to_its_end_while_it_cannot_be_renewed(monkeypatch
     clock = MovingClock()
     sts = Roles(clock)
 
-    async def front(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{"statusCode": 200}')
-
-    async with raw_server(sts.serve) as roles, raw_server(front) as server:
+    async with raw_server(sts.serve) as roles, raw_server(answering) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", roles.uri)
         endpoint = LambdaEndpoint(clock, endpoint_url=server.uri, external_id="outside")
         address = LambdaAddress(arn("f"), assume_role_arn=ROLE)
